@@ -1,0 +1,1 @@
+"""What every task's data loading shares."""

@@ -1,0 +1,100 @@
+"""EfficientNet from a spec: the trunk that detectors share, and the classifier around it."""
+
+import math
+
+from torch import Tensor, nn
+
+from backbone.blocks import MBConv
+from backbone.layers import ConvNormAct
+from backbone.specs import NetSpec
+
+
+class EfficientNetTrunk(nn.Module):
+    """Stem and stages, giving one feature map a level; a `backbone.Pyramid`.
+
+    Args:
+        spec: the network's table.
+        in_channels: channels of the input pictures.
+
+    Attributes:
+        channels: level -> channels; level l has stride ``2 ** l``.
+    """
+
+    def __init__(self, spec: NetSpec, *, in_channels: int = 3) -> None:
+        super().__init__()
+        self.stem = ConvNormAct(in_channels, spec.stem, kernel=3, stride=2)
+        num_blocks = sum(stage.layers for stage in spec.stages)
+        self.channels: dict[int, int] = {}
+        self._levels: list[int] = []
+        stages, channels, index, level = [], spec.stem, 0, 1
+        for stage in spec.stages:
+            blocks = []
+            for layer in range(stage.layers):
+                blocks.append(
+                    MBConv(
+                        channels,
+                        stage,
+                        stride=stage.stride if layer == 0 else 1,
+                        # Falls linearly over *all* blocks, so the first is never dropped.
+                        survival=1.0 - (1.0 - spec.survival) * index / num_blocks,
+                    )
+                )
+                channels, index = stage.channels, index + 1
+            level += stage.stride - 1
+            self._levels.append(level)
+            self.channels[level] = channels  # the last stage at a level is the one to tap
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        _initialise(self)
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        """Map ``(B, 3, H, W)`` to ``{level: (B, C, ceil(H / 2**level), ...)}``."""
+        x = self.stem(images)
+        features = {}
+        for level, stage in zip(self._levels, self.stages, strict=True):
+            features[level] = x = stage(x)
+        return features
+
+
+class EfficientNet(nn.Module):
+    """The classifier: trunk, 1x1 head, global mean, dropout, linear layer.
+
+    Args:
+        spec: the network's table.
+        num_classes: number of logits.
+        in_channels: channels of the input pictures.
+    """
+
+    def __init__(self, spec: NetSpec, *, num_classes: int = 1000, in_channels: int = 3) -> None:
+        super().__init__()
+        self.spec = spec
+        self.trunk = EfficientNetTrunk(spec, in_channels=in_channels)
+        self.head = ConvNormAct(spec.stages[-1].channels, spec.head)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(spec.head, num_classes)
+        _initialise(self.head)
+        # The official initialiser reads the fan-out of the dense layer.
+        bound = 1.0 / math.sqrt(num_classes)
+        nn.init.uniform_(self.classifier.weight, -bound, bound)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map ``(B, 3, H, W)`` to logits ``(B, num_classes)``."""
+        last = max(self.trunk.channels)
+        x = self.head(self.trunk(images)[last]).mean((2, 3))
+        return self.classifier(self.dropout(x))
+
+
+def _initialise(module: nn.Module) -> None:
+    """Draw convolution kernels from a normal of std ``sqrt(2 / fan_out)``, biases zero.
+
+    For a depthwise kernel the official code counts a fan-out of k * k, not k * k * channels.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            fan_out = (
+                layer.kernel_size[0] * layer.kernel_size[1] * layer.out_channels // layer.groups
+            )
+            nn.init.normal_(layer.weight, std=math.sqrt(2.0 / fan_out))
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,0 +1,115 @@
+"""The layers of every EfficientNet: TensorFlow's SAME padding, conv + norm + act, SE, drop-connect.
+
+Shapes: B = batch, C = channels, H and W = height and width.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# TensorFlow's momentum 0.99 is torch's 1 - 0.99; epsilon as in the official code.
+BN_MOMENTUM = 0.01
+BN_EPS = 1e-3
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return the padding before and after one axis that TensorFlow's SAME gives.
+
+    The output has ``ceil(size / stride)`` places; an odd total puts the larger half after. It
+    depends on ``size``, so that a stride of 2 on even sizes pads (0, 1) for a kernel of 3.
+    """
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def pad_same(
+    x: Tensor, kernel: Sequence[int], stride: Sequence[int], *, value: float = 0.0
+) -> tuple[Tensor, tuple[int, int]]:
+    """Return ``x`` padded where a layer cannot do it by itself, and the padding left to the layer.
+
+    Layers pad symmetrically; where that suffices on both axes no copy is made.
+
+    Args:
+        x: ``(B, C, H, W)``.
+        kernel: height and width of the kernel.
+        stride: strides down and across.
+        value: what to pad with.
+    """
+    top, bottom = same_padding(x.shape[-2], kernel[0], stride[0])
+    left, right = same_padding(x.shape[-1], kernel[1], stride[1])
+    if top == bottom and left == right:
+        return x, (top, left)
+    return F.pad(x, (left, right, top, bottom), value=value), (0, 0)
+
+
+class Conv2dSame(nn.Conv2d):
+    """``Conv2d`` with TensorFlow's SAME padding, computed from each input's size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C', ceil(H / stride), ceil(W / stride))``."""
+        x, padding = pad_same(x, self.kernel_size, self.stride)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
+
+
+def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
+    """Max-pool with SAME padding; the border counts as minus infinity, not as zero."""
+    x, padding = pad_same(x, kernel, stride, value=float("-inf"))
+    return F.max_pool2d(x, kernel, stride, padding)
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm with the official momentum and epsilon."""
+    return nn.BatchNorm2d(channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+
+
+class ConvNormAct(nn.Module):
+    """Convolution without bias, batch norm, and SiLU unless ``act`` is false."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        act: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = Conv2dSame(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+        self.norm = batch_norm(out_channels)
+        self.act = nn.SiLU() if act else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C', H', W')``."""
+        return self.act(self.norm(self.conv(x)))
+
+
+class SqueezeExcite(nn.Module):
+    """Scale each channel by a gate computed from the picture's channel means."""
+
+    def __init__(self, channels: int, squeezed: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, squeezed, 1)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.act = nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to the same shape."""
+        gate = self.expand(self.act(self.reduce(x.mean((2, 3), keepdim=True))))
+        return x * gate.sigmoid()
+
+
+def drop_connect(x: Tensor, survival: float) -> Tensor:
+    """Drop whole samples of a residual branch and rescale those that stay.
+
+    Args:
+        x: ``(B, C, H, W)`` the branch, in training.
+        survival: probability in (0, 1] that a sample keeps its branch.
+    """
+    if survival == 1.0:
+        return x
+    keep = torch.rand(x.shape[0], 1, 1, 1, device=x.device) < survival
+    return x * (keep.to(x.dtype) / survival)

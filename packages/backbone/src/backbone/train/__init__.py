@@ -1,0 +1,1 @@
+"""What every task's training shares: optimizers, schedules, averaging, progress, trackers."""

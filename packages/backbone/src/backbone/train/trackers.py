@@ -1,0 +1,104 @@
+"""Experiment trackers that never stand in a training's way."""
+
+import logging
+import netrc
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import Logger
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class FailSafe(Logger):
+    """Pass everything on to a tracker until it fails; then say so once and go on without it.
+
+    Args:
+        inner: the tracker.
+    """
+
+    def __init__(self, inner: Logger) -> None:
+        super().__init__()
+        self.inner = inner
+        self.failed = False
+
+    @property
+    def name(self) -> str | None:
+        """Return the tracker's name."""
+        return self.attempt(lambda: self.inner.name)
+
+    @property
+    def version(self) -> int | str | None:
+        """Return the tracker's name of this run."""
+        return self.attempt(lambda: self.inner.version)
+
+    @property
+    def save_dir(self) -> str | None:
+        """Return the folder that the tracker writes to."""
+        return self.inner.save_dir
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Pass scalars on."""
+        self.attempt(lambda: self.inner.log_metrics(metrics, step))
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Pass the configuration on."""
+        self.attempt(lambda: self.inner.log_hyperparams(params, *args, **kwargs))
+
+    def save(self) -> None:
+        """Let the tracker write what it holds back."""
+        self.attempt(self.inner.save)
+
+    def finalize(self, status: str) -> None:
+        """Let the tracker close."""
+        self.attempt(lambda: self.inner.finalize(status))
+
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """Run ``action`` unless the tracker has failed before; None if it fails now."""
+        if self.failed:
+            return None
+        try:
+            return action()
+        except Exception as error:  # whatever a tracker throws, the training is worth more
+            self.failed = True
+            log.warning(
+                "%s failed and is off for the rest of this run: %s",
+                type(self.inner).__name__,
+                error,
+            )
+            return None
+
+
+def wandb_logger(*, save_dir: str, project: str, name: str, mode: str | None = None) -> WandbLogger:
+    """Return a Weights & Biases tracker that keeps all of its files in the run's folder.
+
+    Args:
+        save_dir: the run's folder.
+        project: name of the W&B project.
+        name: name of the run.
+        mode: ``online`` or ``offline``; None goes online where the user is logged in.
+    """
+    for variable, folder in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
+        os.environ.setdefault(variable, str(Path(save_dir, "wandb", folder)))
+    os.environ.setdefault("WANDB_SILENT", "true")
+    offline = (mode or ("online" if logged_in() else "offline")) != "online"
+    return WandbLogger(save_dir=save_dir, project=project, name=name, offline=offline)
+
+
+def logged_in() -> bool:
+    """Return whether W&B would find a key; asking W&B itself costs time or a question."""
+    if os.environ.get("WANDB_MODE"):
+        return os.environ["WANDB_MODE"] == "online"
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
+    path = os.environ.get("NETRC", Path.home() / ".netrc")
+    try:
+        return netrc.netrc(str(path)).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,56 @@
+"""Anchors: nine boxes around every place of every level (official `tf2/anchors.py`)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+OCTAVES = 3
+# width over height; the area stays the same
+ASPECT_RATIOS = (1.0, 2.0, 0.5)
+ANCHORS_PER_PLACE = OCTAVES * len(ASPECT_RATIOS)
+
+
+def make_anchors(
+    image_size: tuple[int, int], levels: range, *, scale: float, device: torch.device | None = None
+) -> Tensor:
+    """Return every anchor of a picture as xyxy pixels, ``(places * 9, 4)`` float32.
+
+    They run level by level, row by row, place by place; at one place by octave and then by
+    aspect. They are not clipped to the picture. A level's stride is picture size over map size
+    and need not be whole: 320 pixels give 3 places at level 7, 106.67 pixels apart.
+
+    Args:
+        image_size: height and width of the network's input.
+        levels: pyramid levels.
+        scale: side of a level's smallest square anchor, in strides.
+        device: where the anchors are wanted.
+    """
+    height, width = image_size
+    shapes = []
+    rows, columns = height, width
+    for level in range(1, levels.stop):
+        rows, columns = -(-rows // 2), -(-columns // 2)
+        if level in levels:
+            shapes.append((rows, columns))
+    parts = []
+    for rows, columns in shapes:
+        stride_y, stride_x = height / rows, width / columns
+        y = (torch.arange(rows, dtype=torch.float64) + 0.5) * stride_y
+        x = (torch.arange(columns, dtype=torch.float64) + 0.5) * stride_x
+        half_w, half_h = _half_sizes(scale * stride_x, scale * stride_y)
+        centre_y, centre_x = y[:, None, None], x[None, :, None]
+        corners = torch.broadcast_tensors(
+            centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h
+        )
+        parts.append(torch.stack(corners, -1).reshape(-1, 4))
+    return torch.cat(parts).to(device=device, dtype=torch.float32)
+
+
+def _half_sizes(base_w: float, base_h: float) -> tuple[Tensor, Tensor]:
+    """Return half widths and half heights of the nine anchors at one place, each ``(9,)``."""
+    octaves = [2 ** (octave / OCTAVES) for octave in range(OCTAVES) for _ in ASPECT_RATIOS]
+    roots = [math.sqrt(aspect) for aspect in ASPECT_RATIOS] * OCTAVES
+    half_w = [base_w * octave * root / 2 for octave, root in zip(octaves, roots, strict=True)]
+    half_h = [base_h * octave / root / 2 for octave, root in zip(octaves, roots, strict=True)]
+    return torch.tensor(half_w, dtype=torch.float64), torch.tensor(half_h, dtype=torch.float64)

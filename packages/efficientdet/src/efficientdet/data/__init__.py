@@ -1,0 +1,1 @@
+"""Detection data: flat annotation indexes, their readers, augmentation and loading."""

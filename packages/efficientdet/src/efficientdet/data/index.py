@@ -1,0 +1,217 @@
+"""One split of a detection data set as flat arrays, and the checks every reader shares."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+import numpy as np
+
+from backbone.errors import UserError
+
+# COCO rounds its boxes to 0.01 px, so sound boxes overshoot the border by that much in float32.
+CLIP_TOLERANCE = 0.05
+NUM_SAMPLED_PICTURES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRecord:
+    """One object as a file has it.
+
+    ``box`` is xyxy in absolute pixels with exclusive right and bottom, not yet checked; ``area``
+    is None where the file has none; ``place`` says where in the file it stands, for messages.
+    """
+
+    box: tuple[float, float, float, float]
+    label: int
+    crowd: bool
+    area: float | None
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRecord:
+    """One picture as a file has it; ``file_name`` is relative to the picture folder."""
+
+    image_id: int
+    file_name: str
+    width: int
+    height: int
+    objects: Sequence[ObjectRecord]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnnotationIndex:
+    """Every picture and box of one split in flat arrays.
+
+    Loader workers share or copy little, because there is no Python object per box. With ``P``
+    pictures in order of their ids, ``N`` boxes and ``K`` classes:
+
+    Attributes:
+        image_dir: The folder that ``file_names`` are relative to.
+        file_names: ``(P,)`` fixed-width unicode.
+        image_ids: ``(P,)`` int64, strictly increasing.
+        sizes: ``(P, 2)`` int32, width and height in pixels.
+        offsets: ``(P + 1,)`` int64; the boxes of picture i are ``offsets[i]:offsets[i + 1]``.
+        boxes: ``(N, 4)`` float32 xyxy in absolute pixels, exclusive right and bottom.
+        labels: ``(N,)`` int64 in ``0..K-1``.
+        crowd: ``(N,)`` bool; training skips these, evaluation ignores them.
+        areas: ``(N,)`` float32, what evaluation buckets by: the file's area, else the box's.
+        class_names: ``K`` names.
+        category_ids: ``(K,)`` int64; ``category_ids[label]`` is the id in the files.
+        repairs: How often each repair was made; empty when all was sound.
+    """
+
+    image_dir: Path
+    file_names: np.ndarray
+    image_ids: np.ndarray
+    sizes: np.ndarray
+    offsets: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    areas: np.ndarray
+    class_names: tuple[str, ...]
+    category_ids: np.ndarray
+    repairs: dict[str, int]
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.image_ids)
+
+    def rows(self, i: int) -> slice:
+        """Return the rows of the box arrays that belong to the picture at position ``i``."""
+        return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+
+
+def build_index(
+    pictures: Sequence[PictureRecord],
+    *,
+    source: Path,
+    image_dir: Path,
+    class_names: Sequence[str],
+    category_ids: Sequence[int],
+) -> AnnotationIndex:
+    """Check and repair what a reader found and pack it into flat arrays.
+
+    Boxes reaching outside their picture are clipped; boxes that are empty, inverted or wholly
+    outside are dropped. Each kind of repair is counted, since real data sets contain all of them.
+
+    Args:
+        pictures: The pictures in any order.
+        source: The file they come from, for messages.
+        image_dir: The folder that the file names are relative to.
+        class_names: ``K`` names.
+        category_ids: ``K`` ids as the files have them.
+
+    Raises:
+        UserError: There is no picture; an image id occurs twice; a file name leaves
+            ``image_dir``; a picture has no size; a coordinate is NaN or infinite; or the first
+            pictures are not in ``image_dir``.
+    """
+    ordered = sorted(pictures, key=lambda picture: picture.image_id)
+    _check_pictures(ordered, source)
+    sizes = np.array([(picture.width, picture.height) for picture in ordered], dtype=np.int32)
+    columns, repairs = _pack_objects(ordered, sizes, source)
+    index = AnnotationIndex(
+        image_dir=image_dir,
+        file_names=np.array([picture.file_name for picture in ordered]),
+        image_ids=np.array([picture.image_id for picture in ordered], dtype=np.int64),
+        sizes=sizes,
+        **columns,
+        class_names=tuple(class_names),
+        category_ids=np.array(category_ids, dtype=np.int64),
+        repairs=repairs,
+    )
+    _check_files(index, source)
+    return index
+
+
+def _pack_objects(
+    ordered: Sequence[PictureRecord], sizes: np.ndarray, source: Path
+) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Return the arrays with one row per kept box, with their offsets, and the repairs."""
+    objects = [item for picture in ordered for item in picture.objects]
+    counts = np.array([len(picture.objects) for picture in ordered], dtype=np.int64)
+    owners = np.repeat(np.arange(len(ordered)), counts)
+    raw = np.array([item.box for item in objects], dtype=np.float64).reshape(-1, 4)
+    _check_finite(raw, objects, source)
+    boxes, keep, repairs = _repair_boxes(raw, sizes[owners])
+    given = [np.nan if item.area is None else item.area for item in objects]
+    areas = np.array(given, dtype=np.float64)
+    box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    areas = np.where(np.isfinite(areas), areas, box_areas)
+    kept_counts = np.bincount(owners[keep], minlength=len(ordered))
+    columns = {
+        "offsets": np.concatenate([[0], np.cumsum(kept_counts)]).astype(np.int64),
+        "boxes": boxes[keep].astype(np.float32),
+        "labels": np.array([item.label for item in objects], dtype=np.int64)[keep],
+        "crowd": np.array([item.crowd for item in objects], dtype=bool)[keep],
+        "areas": areas[keep].astype(np.float32),
+    }
+    return columns, repairs
+
+
+def _check_pictures(ordered: Sequence[PictureRecord], source: Path) -> None:
+    if not ordered:
+        raise UserError(f"{source} lists no picture; give a split that has some")
+    counts = Counter(picture.image_id for picture in ordered)
+    image_id, count = counts.most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{source}: image id {image_id} occurs {count} times; make ids unique")
+    for picture in ordered:
+        # Windows rules know both separators and drives, so they see every way out of the folder.
+        path = PureWindowsPath(picture.file_name)
+        if not picture.file_name or path.anchor or ".." in path.parts:
+            raise UserError(
+                f"{source}: file name {picture.file_name!r} of image {picture.image_id} must be "
+                "relative and stay inside the picture folder"
+            )
+        if picture.width <= 0 or picture.height <= 0:
+            raise UserError(
+                f"{source}: image {picture.image_id} ({picture.file_name}) has the size "
+                f"{picture.width} x {picture.height}; both must be positive"
+            )
+
+
+def _check_finite(raw: np.ndarray, objects: Sequence[ObjectRecord], source: Path) -> None:
+    bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
+    if bad.size:
+        raise UserError(
+            f"{source}: {objects[bad[0]].place} has the box {raw[bad[0]].tolist()}, which is not "
+            f"finite ({bad.size} such in all); correct or remove it"
+        )
+
+
+def _repair_boxes(
+    raw: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Return ``(N, 4)`` clipped boxes, the ``(N,)`` mask of those to keep, and the counts."""
+    limits = np.concatenate([sizes, sizes], axis=1)
+    boxes = np.clip(raw, 0, limits)
+    extent = raw[:, 2:] - raw[:, :2]
+    inverted = (extent < 0).any(axis=1)
+    flat = ~inverted & (extent == 0).any(axis=1)
+    # float32 is what is stored: a sliver that rounds to nothing there is as empty as any other.
+    stored = boxes.astype(np.float32)
+    sound = ~inverted & ~flat
+    outside = sound & (stored[:, 2:] <= stored[:, :2]).any(axis=1)
+    keep = sound & ~outside
+    clipped = keep & (np.abs(boxes - raw) > CLIP_TOLERANCE).any(axis=1)
+    counts = {
+        "inverted boxes dropped": inverted,
+        "zero-size boxes dropped": flat,
+        "boxes outside the picture dropped": outside,
+        "boxes clipped to the picture": clipped,
+    }
+    return boxes, keep, {name: int(mask.sum()) for name, mask in counts.items() if mask.any()}
+
+
+def _check_files(index: AnnotationIndex, source: Path) -> None:
+    sample = [index.image_dir / name for name in index.file_names[:NUM_SAMPLED_PICTURES].tolist()]
+    missing = [path for path in sample if not path.is_file()]
+    if missing:
+        raise UserError(
+            f"{source} lists {missing[0].name}, but {missing[0]} does not exist ({len(missing)} "
+            f"of the first {len(sample)} pictures are missing); check the picture folder"
+        )

@@ -1,0 +1,108 @@
+"""The data module of every detection data set, whatever its format."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import albumentations as A
+import cv2
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from backbone.data.sampler import EpochSampler, PartSampler
+from backbone.errors import UserError
+from efficientdet.data.augment import Augment
+from efficientdet.data.dataset import Batch, DetectionDataset, collate
+from efficientdet.data.index import AnnotationIndex
+
+Size = int | Sequence[int]
+
+
+class DetectionData(pl.LightningDataModule):
+    """Loaders over the splits of a data set.
+
+    Args:
+        root: the data set's folder.
+        read: takes ``root``, returns the splits: ``train``, ``val`` and, if there is one, ``test``.
+        image_size: side of the network's input, or its height and width.
+        batch_size: pictures of one step on one device.
+        num_workers: worker processes; None takes half of the cores, 8 at most.
+        scale: range of the training's scale jitter.
+        transforms: albumentations transforms of the training, after the jitter.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        read: Callable[[str], Mapping[str, AnnotationIndex]],
+        image_size: Size,
+        batch_size: int,
+        seed: int,
+        num_workers: int | None = None,
+        scale: Sequence[float] = (0.1, 2.0),
+        transforms: Sequence[A.BasicTransform] = (),
+    ) -> None:
+        super().__init__()
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.size = (height, width)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_workers = (
+            min(8, (os.cpu_count() or 2) // 2) if num_workers is None else num_workers
+        )
+        self.scale = (scale[0], scale[1])
+        self.transforms = transforms
+        self.splits = dict(read(root))
+        for name, index in self.splits.items():
+            if len(index) == 0:
+                raise UserError(f"data: the {name} split in {index.image_dir} has no pictures.")
+        if len(self.splits["train"]) < batch_size:
+            raise UserError(
+                f"data.batch_size={batch_size} is more than the {len(self.splits['train'])} "
+                "training pictures; choose a smaller one."
+            )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return self.splits["train"].class_names
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the training batches, shuffled and augmented."""
+        index = self.splits["train"]
+        augment = Augment(self.size, scale=self.scale, transforms=self.transforms)
+        sampler = EpochSampler(len(index), seed=self.seed, batch_size=self.batch_size)
+        return self._loader(DetectionDataset(index, augment), sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation batches: whole pictures, in order."""
+        return self._whole("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the test batches: whole pictures, in order."""
+        return self._whole("test")
+
+    def _whole(self, split: str) -> DataLoader[Batch]:
+        index = self.splits[split]
+        return self._loader(DetectionDataset(index, Augment(self.size)), PartSampler(len(index)))
+
+    def _loader(
+        self, dataset: DetectionDataset, sampler: EpochSampler | PartSampler
+    ) -> DataLoader[Batch]:
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=_one_thread,
+        )
+
+
+def _one_thread(_: int) -> None:
+    """Workers share the cores already; OpenCV's own threads would only fight over them."""
+    cv2.setNumThreads(0)

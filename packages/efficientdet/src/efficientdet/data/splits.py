@@ -1,0 +1,55 @@
+"""The splits of a data set, format by format: what `DetectionData` is told to read."""
+
+from pathlib import Path
+
+from backbone.errors import UserError
+from efficientdet.data.coco import read_coco
+from efficientdet.data.index import AnnotationIndex
+from efficientdet.data.shapes import ensure_shapes
+from efficientdet.data.voc import read_voc
+
+
+def coco_splits(
+    root: str | Path, *, train: str = "train2017", val: str = "val2017"
+) -> dict[str, AnnotationIndex]:
+    """Read COCO's official layout: ``annotations/instances_<split>.json`` and ``<split>/``."""
+    root = _folder(root)
+    splits = {
+        name: read_coco(root / "annotations" / f"instances_{split}.json", root / split)
+        for name, split in (("train", train), ("val", val))
+    }
+    if splits["train"].class_names != splits["val"].class_names:
+        raise UserError(
+            f"{root / 'annotations'}: the categories of {train} and {val} differ; both files must "
+            "list the same ones."
+        )
+    return splits
+
+
+def voc_splits(
+    root: str | Path, *, train: str = "train", val: str = "val", test: str | None = None
+) -> dict[str, AnnotationIndex]:
+    """Read VOC's layout: ``Annotations/``, ``JPEGImages/`` and ``ImageSets/Main/<split>.txt``."""
+    named = {"train": train, "val": val, "test": test}
+    return {name: read_voc(_folder(root), split) for name, split in named.items() if split}
+
+
+def shapes_splits(
+    cache_dir: str | Path, *, num_train: int, num_val: int, picture_size: int, seed: int
+) -> dict[str, AnnotationIndex]:
+    """Draw the embedded data set, unless it is there already, and read it."""
+    root = ensure_shapes(
+        Path(cache_dir).expanduser(),
+        num_train=num_train,
+        num_val=num_val,
+        picture_size=picture_size,
+        seed=seed,
+    )
+    return coco_splits(root)
+
+
+def _folder(root: str | Path) -> Path:
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise UserError(f"data.root={root}: there is no such folder.")
+    return root

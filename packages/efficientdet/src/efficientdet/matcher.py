@@ -1,0 +1,76 @@
+"""Which anchor answers for which object (official `AnchorLabeler`, argmax matcher at 0.5).
+
+Shapes: A = anchors, N = objects of one picture, P = positives of the whole batch.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from efficientdet.boxes import encode
+
+MATCH_IOU = 0.5
+
+
+class Targets(NamedTuple):
+    """The positives of a batch; every other anchor is background, none is ignored.
+
+    Attributes:
+        images: ``(P,)`` index of the picture within the batch.
+        anchors: ``(P,)`` index of the anchor within the picture.
+        labels: ``(P,)`` class in 0..K-1.
+        codes: ``(P, 4)`` box codes relative to the anchor.
+    """
+
+    images: Tensor
+    anchors: Tensor
+    labels: Tensor
+    codes: Tensor
+
+
+def match(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the positive anchors of one picture and the object of each.
+
+    An anchor takes the object that it overlaps most, if their IoU is at least 0.5. Besides,
+    every object gets the anchor that overlaps it most, however little; where two objects claim
+    one anchor the first one wins.
+
+    Args:
+        anchors: ``(A, 4)`` xyxy.
+        boxes: ``(N, 4)`` xyxy.
+
+    Returns:
+        Indices into ``anchors`` in rising order and into ``boxes``, both ``(P',)``.
+    """
+    num_objects = len(boxes)
+    if num_objects == 0:
+        empty = torch.zeros(0, dtype=torch.long, device=anchors.device)
+        return empty, empty
+    iou = box_iou(boxes, anchors)  # (N, A)
+    best_iou, owner = iou.max(0)
+    claimed = torch.full_like(owner, num_objects).scatter_reduce_(
+        0, iou.argmax(1), torch.arange(num_objects, device=owner.device), "amin"
+    )
+    owner = torch.where(claimed < num_objects, claimed, owner)
+    positive = ((best_iou >= MATCH_IOU) | (claimed < num_objects)).nonzero().squeeze(1)
+    return positive, owner[positive]
+
+
+@torch.no_grad()
+def assign(anchors: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -> Targets:
+    """Match a batch of pictures.
+
+    Args:
+        anchors: ``(A, 4)`` xyxy, the same for every picture.
+        boxes: one ``(N, 4)`` xyxy a picture; N may be 0.
+        labels: one ``(N,)`` a picture.
+    """
+    parts = []
+    for image, (image_boxes, image_labels) in enumerate(zip(boxes, labels, strict=True)):
+        positive, owner = match(anchors, image_boxes)
+        codes = encode(image_boxes[owner], anchors[positive])
+        parts.append((torch.full_like(positive, image), positive, image_labels[owner], codes))
+    return Targets(*(torch.cat(column) for column in zip(*parts, strict=True)))

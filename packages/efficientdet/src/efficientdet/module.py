@@ -1,0 +1,210 @@
+"""EfficientDet as a Lightning module: ``tools/train.py task=det model=d0``.
+
+The published D0 reaches 34.6 AP on COCO test-dev after 300 epochs.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from backbone.errors import UserError
+from backbone.train.optim import build_optimizer, build_schedule, clip_each
+from efficientdet.data.dataset import Batch
+from efficientdet.evaluation import CocoEvaluator, CocoScores, score, write_results
+from efficientdet.loss import detection_loss
+from efficientdet.matcher import assign
+from efficientdet.models import create_model
+from efficientdet.postprocess import Detections
+
+log = logging.getLogger(__name__)
+
+# More unreadable training pictures than this and something is wrong with the data as a whole.
+MAX_UNREADABLE = 100
+
+
+class EfficientDetModule(pl.LightningModule):
+    """Wire network, matching, loss and evaluation to Lightning.
+
+    Args:
+        model: arguments of `create_model` other than ``num_classes``.
+        class_names: classes in the order of the labels; they travel with the checkpoint.
+        optimizer: optimizer class with its own numbers bound, see `build_optimizer`.
+        lr: peak learning rate at ``base_batch_size``.
+        base_batch_size: the batch that ``lr`` is meant for.
+        weight_decay: of the kernels.
+        warmup_epochs: length of the linear warm-up; at most a tenth of the training.
+        loss: arguments of `detection_loss`.
+        seed: of what the training itself draws, such as stochastic depth.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Mapping[str, Any],
+        class_names: Sequence[str],
+        optimizer: Callable[..., Optimizer] = torch.optim.SGD,
+        lr: float = 0.08,
+        base_batch_size: int = 64,
+        weight_decay: float = 4e-5,
+        warmup_epochs: float = 1.0,
+        loss: Mapping[str, float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        # All that rebuilding the network takes, as plain values: loads with weights_only.
+        self.save_hyperparameters({"model": dict(model), "class_names": list(class_names)})
+        self.model = create_model(**model, num_classes=len(class_names))
+        self.optimizer = optimizer
+        self.lr = lr
+        self.base_batch_size = base_batch_size
+        self.weight_decay = weight_decay
+        self.warmup_epochs = warmup_epochs
+        self.loss = dict(loss or {})
+        self.seed = seed
+        self.unreadable: set[str] = set()
+        self.class_ap: dict[str, float] = {}
+        self.best_map = -1.0
+        self._evaluator: CocoEvaluator | None = None
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Map uint8 pictures ``(B, 3, H, W)`` to class logits and box codes by level."""
+        return self.model(self.model.normalize(images))
+
+    def on_train_epoch_start(self) -> None:
+        """Seed what is random in the network, so that a resumed run draws the same."""
+        torch.manual_seed(self.seed * 2**20 + self.current_epoch * 2**8 + self.global_rank)
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Return the loss of a batch."""
+        self._note_unreadable(batch)
+        class_logits, box_codes = self(batch.images)
+        targets = assign(self.model.anchors(batch.images), batch.boxes, batch.labels)
+        loss = detection_loss(class_logits, box_codes, targets, **self.loss)
+        size = len(batch.images)
+        self.log("train/loss", loss.total.detach(), prog_bar=True, batch_size=size)
+        self.log("train/loss_class", loss.classes.detach(), batch_size=size)
+        self.log("train/loss_box", loss.boxes.detach(), batch_size=size)
+        return loss.total
+
+    def _note_unreadable(self, batch: Batch) -> None:
+        self.unreadable.update(batch.unreadable)
+        if len(self.unreadable) > MAX_UNREADABLE:
+            raise UserError(
+                f"data: over {MAX_UNREADABLE} training pictures cannot be read, such as "
+                f"{min(self.unreadable)}; check the data set before training on it."
+            )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip each gradient's norm, then the norm of all (official ``clip_gradients_norm``)."""
+        if gradient_clip_val:
+            clip_each(self.parameters(), gradient_clip_val)
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimizer and its per-step schedule."""
+        trainer = self.trainer
+        step_size = trainer.datamodule.batch_size * trainer.world_size
+        optimizer = build_optimizer(
+            self.model,
+            self.optimizer,
+            lr=self.lr,
+            base_batch_size=self.base_batch_size,
+            batch_size=step_size * trainer.accumulate_grad_batches,
+            weight_decay=self.weight_decay,
+        )
+        total = int(trainer.estimated_stepping_batches)
+        epoch = total / (trainer.max_epochs or 1)
+        warmup = min(round(self.warmup_epochs * epoch), total // 10)
+        schedule = build_schedule(optimizer, total=total, warmup=warmup)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to collect detections."""
+        self._evaluator = CocoEvaluator(self.trainer.datamodule.splits["val"])
+
+    def on_test_epoch_start(self) -> None:
+        """Begin to collect detections."""
+        self._evaluator = CocoEvaluator(self.trainer.datamodule.splits["test"])
+
+    def validation_step(self, batch: Batch, _: int) -> dict[str, list[Detections]]:
+        """Keep what is found for the score; return it in pixels of the network's input."""
+        if batch.unreadable:
+            raise UserError(
+                f"data: {batch.unreadable[0]} cannot be read, and a score without it would be "
+                "wrong; mend the file or take it out of the annotations."
+            )
+        assert self._evaluator is not None
+        found = self.model.predict(batch.images)
+        for image_id, detections in zip(
+            batch.image_ids.tolist(), to_source(found, batch), strict=True
+        ):
+            self._evaluator.add(image_id, detections)
+        return {"detections": found}
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Score the validation split; keep the best detections as ``predictions.json``."""
+        scores, results = self._score("val")
+        if scores.metrics["mAP"] > self.best_map:
+            self.best_map = scores.metrics["mAP"]
+            self.class_ap = scores.class_ap
+            if self.trainer.is_global_zero:
+                write_results(Path(self.trainer.default_root_dir) / "predictions.json", results)
+
+    def on_test_epoch_end(self) -> None:
+        """Score the test split."""
+        self._score("test")
+
+    def _score(self, split: str) -> tuple[CocoScores, np.ndarray]:
+        assert self._evaluator is not None
+        results = self._evaluator.results()
+        scores = score(self._evaluator.index, results)
+        # Every process has scored the same rows; there is nothing to reduce.
+        for name, value in scores.metrics.items():
+            self.log(f"{split}/{name}", value, prog_bar=name in ("mAP", "AP50"))
+        return scores, results
+
+    def on_fit_end(self) -> None:
+        """Say what could not be read, if anything."""
+        if self.unreadable:
+            log.warning(
+                "%d training pictures could not be read and were left out:\n  %s",
+                len(self.unreadable),
+                "\n  ".join(sorted(self.unreadable)),
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember the best score, so that a resumed run does not overwrite better detections."""
+        checkpoint["best"] = {"mAP": self.best_map, "class_ap": self.class_ap}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the best score up again."""
+        self.best_map, self.class_ap = checkpoint["best"]["mAP"], checkpoint["best"]["class_ap"]
+
+
+def to_source(found: Sequence[Detections], batch: Batch) -> list[Detections]:
+    """Bring detections from the network's input to the original pictures, and inside them."""
+    network_size = torch.tensor(batch.images.shape[-2:], device=batch.images.device)
+    # One factor a picture: it was scaled until it fitted, see `ScaleJitter`.
+    factors = (batch.source_sizes / network_size).amax(1)
+    limits = batch.source_sizes.flip(1).repeat(1, 2)  # (B, 4) width, height, width, height
+    return [
+        d._replace(boxes_xyxy=(d.boxes_xyxy * factor).clamp(min=0).minimum(limit))
+        for d, factor, limit in zip(found, factors, limits, strict=True)
+    ]

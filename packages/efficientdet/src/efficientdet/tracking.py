@@ -1,0 +1,135 @@
+"""What a detector shows on Weights & Biases besides its scalars."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import wandb
+from pytorch_lightning.loggers import WandbLogger
+from safetensors.torch import save_file
+from torch import Tensor
+
+from backbone.train.trackers import FailSafe
+from efficientdet.data.dataset import Batch
+from efficientdet.postprocess import Detections
+
+
+class WandbMedia(pl.Callback):
+    """Log pictures with boxes while training, AP per class and the best weights at the end.
+
+    Without a W&B logger it does nothing.
+
+    Args:
+        every_n_epochs: how often pictures are logged.
+        num_pictures: how many; always the first ones of the validation split.
+        min_score: detections below this are not drawn.
+    """
+
+    def __init__(self, *, every_n_epochs: int, num_pictures: int, min_score: float) -> None:
+        self.every_n_epochs = every_n_epochs
+        self.num_pictures = num_pictures
+        self.min_score = min_score
+        self._pictures: list[wandb.Image] = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Mapping[str, Any],
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the first pictures with what was found in them."""
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        if not (last or (trainer.current_epoch + 1) % self.every_n_epochs == 0):
+            return
+        names = trainer.datamodule.class_names
+        for picture, boxes, labels, found in zip(
+            batch.images, batch.boxes, batch.labels, outputs["detections"], strict=True
+        ):
+            if len(self._pictures) < self.num_pictures and _wandb(trainer):
+                self._pictures.append(self._image(picture, boxes, labels, found, names))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log the pictures that were kept."""
+        tracker = _wandb(trainer)
+        if tracker and self._pictures:
+            payload = {"val/pictures": self._pictures, "trainer/global_step": trainer.global_step}
+            tracker.attempt(lambda: tracker.inner.experiment.log(payload))
+        self._pictures = []
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log AP per class and the best weights."""
+        tracker = _wandb(trainer)
+        best = Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))
+        if tracker is None or not best.is_file():
+            return
+        rows = [[name, ap] for name, ap in pl_module.class_ap.items()]
+        table = wandb.Table(columns=["class", "AP"], data=rows)
+        tracker.attempt(lambda: tracker.inner.experiment.log({"val/AP_per_class": table}))
+        tracker.attempt(lambda: _log_weights(tracker.inner, best))
+
+    def _image(
+        self,
+        picture: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        found: Detections,
+        names: tuple[str, ...],
+    ) -> wandb.Image:
+        keep = found.scores >= self.min_score
+        layers = {
+            "ground_truth": _layer(boxes, labels, None, names),
+            "predictions": _layer(
+                found.boxes_xyxy[keep], found.labels[keep], found.scores[keep], names
+            ),
+        }
+        return wandb.Image(picture.permute(1, 2, 0).cpu().numpy(), boxes=layers)
+
+
+def _layer(
+    boxes: Tensor, labels: Tensor, scores: Tensor | None, names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Return a W&B box layer: plain Python numbers, pixels of the picture."""
+    data = []
+    for row, (box, label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
+        x0, y0, x1, y1 = box
+        entry: dict[str, Any] = {
+            "position": {"minX": x0, "minY": y0, "maxX": x1, "maxY": y1},
+            "domain": "pixel",
+            "class_id": int(label),
+            "box_caption": names[label],
+        }
+        if scores is not None:
+            entry["scores"] = {"score": float(scores[row])}
+            entry["box_caption"] += f" {float(scores[row]):.2f}"
+        data.append(entry)
+    return {"box_data": data, "class_labels": dict(enumerate(names))}
+
+
+def _wandb(trainer: pl.Trainer) -> FailSafe | None:
+    """Return the run's W&B tracker, if it has one that works, on the first process."""
+    if not trainer.is_global_zero:
+        return None
+    for tracker in trainer.loggers:
+        if isinstance(tracker, FailSafe) and isinstance(tracker.inner, WandbLogger):
+            return None if tracker.failed else tracker
+    return None
+
+
+def _log_weights(logger: WandbLogger, checkpoint: Path) -> None:
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    name = state["hyper_parameters"]["model"]["name"]
+    tensors = {
+        key.removeprefix("model."): value.contiguous()
+        for key, value in state["state_dict"].items()
+        if key.startswith("model.")
+    }
+    path = checkpoint.with_suffix(".safetensors")
+    save_file(tensors, path)
+    artifact = wandb.Artifact(name, type="model")
+    artifact.add_file(str(path))
+    logger.experiment.log_artifact(artifact, aliases=["best"])

@@ -1,0 +1,173 @@
+"""What every tool shares: checking the command line, building objects, telling mistakes."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+# Before anything imports albumentations: its version check would ask the network for 2 seconds.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from backbone.errors import UserError, closest
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+EXIT_MISTAKE = 2
+
+# Third parties' remarks that no user of ours can act on.
+_NOISE = (
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*does not have many workers.*",
+    ".*Experiment logs directory.*exists and is not empty.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*`lr_scheduler.step.*` before `optimizer.step.*",
+)
+
+
+def spec(package: str, name: str, field: str) -> Any:
+    """Resolve ``${spec:package,model,field}`` from a package's spec table, without torch."""
+    table = getattr(import_module(f"{package}.specs"), package.upper())
+    return getattr(table[closest(name, table, what="model")], field)
+
+
+def auto_precision(accelerator: str) -> str:
+    """Resolve ``${auto_precision:...}``: bf16-mixed on a GPU that has it, 32-bit elsewhere."""
+    import torch
+
+    cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def register_resolvers() -> None:
+    """Make our resolvers known to OmegaConf."""
+    OmegaConf.register_new_resolver("spec", spec, replace=True)
+    OmegaConf.register_new_resolver("auto_precision", auto_precision, replace=True)
+
+
+def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
+    """Refuse what the configuration does not know, before Hydra gets to see it.
+
+    Raises:
+        UserError: an unknown key or group, an unknown choice of a group, or a value of another
+            kind than the one it replaces.
+    """
+    overrides = [a for a in arguments if "=" in a or a.startswith("~")]
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+    except HydraException as error:
+        raise UserError(f"the command line cannot be read: {_first_line(error)}") from error
+    choices, values = [], []
+    for override in parsed:
+        key = str(override.key_or_group)
+        is_group = (CONFIGS / key).is_dir()
+        (choices if is_group else values).append(override)
+        if is_group and not override.is_delete():
+            options = sorted(p.stem for p in (CONFIGS / key).glob("[!_]*.yaml"))
+            for choice in _choices(override.value()):
+                if choice not in options:
+                    _refuse_choice(key, choice, options)
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        defaults = compose(
+            config_name, [o.input_line for o in choices if not o.is_sweep_override()]
+        )
+        keys = dict(_leaves(defaults))
+        groups = [p.name for p in CONFIGS.iterdir() if p.is_dir()]
+        for override in values:
+            key = str(override.key_or_group)
+            if key.startswith("hydra.") or override.is_add() or override.is_force_add():
+                continue
+            closest(key, [*keys, *groups], what="key")
+            _check_kind(key, override.value(), keys[key])
+
+
+def _choices(value: Any) -> list[str]:
+    if hasattr(value, "list"):  # a sweep over choices
+        value = value.list
+    return [str(v) for v in value] if isinstance(value, list) else [str(value)]
+
+
+def _refuse_choice(group: str, choice: str, options: list[str]) -> None:
+    try:
+        closest(choice, options, what=group)
+    except UserError as error:
+        listed = ", ".join(options)
+        raise UserError(f"{group}={choice}: {error}; available: {listed}") from None
+
+
+def _check_kind(key: str, value: Any, default: Any) -> None:
+    number = isinstance(default, int | float) and not isinstance(default, bool)
+    given_number = isinstance(value, int | float) and not isinstance(value, bool)
+    given_text = isinstance(value, str) and not value.startswith("$")
+    if (number and (given_text or isinstance(value, bool))) or (
+        isinstance(default, bool) and (given_number or given_text)
+    ):
+        kind = "true or false" if isinstance(default, bool) else "a number"
+        raise UserError(f"{key}={value}: expected {kind}, such as the default {default}")
+
+
+def _leaves(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key, inner ones too, with its plain value (None where it is interpolated)."""
+    for key in config:
+        path = f"{prefix}{key}"
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_interpolation() and not node._is_none():
+            yield path, None
+            yield from _leaves(node, f"{path}.")
+        else:
+            plain = node is None or isinstance(node, ListConfig) or node._is_interpolation()
+            yield path, None if plain or node._is_missing() else node._value()
+
+
+def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
+    """Check the command line, then hand over to Hydra; mistakes end in one line and exit code 2."""
+    import hydra
+
+    register_resolvers()
+    for noise in _NOISE:
+        warnings.filterwarnings("ignore", message=noise)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+
+    def guarded(config: DictConfig) -> None:
+        with mistakes_told():
+            missing = sorted(OmegaConf.missing_keys(config))
+            if missing:
+                raise UserError(f"{missing[0]} is not set; give it as {missing[0]}=<value>")
+            job(config)
+
+    with mistakes_told():
+        check_overrides(config_name, sys.argv[1:])
+    hydra.main(str(CONFIGS), config_name, version_base="1.3")(guarded)()
+
+
+@contextmanager
+def mistakes_told() -> Iterator[None]:
+    """Turn a user's mistake inside the block into one line on stderr and exit code 2.
+
+    Hydra wraps what goes wrong while it builds an object; the mistake is looked for inside.
+    Anything else is a bug of ours and passes with its traceback.
+    """
+    try:
+        yield
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        found: BaseException | None = error
+        while found is not None and not isinstance(found, UserError):
+            found = found.__cause__ or found.__context__
+        if found is None and not isinstance(error, OmegaConfBaseException):
+            raise
+        print(f"error: {found or _first_line(error)}", file=sys.stderr)
+        sys.exit(EXIT_MISTAKE)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

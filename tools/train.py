@@ -1,0 +1,48 @@
+"""Train: ``uv run tools/train.py task=det model=d0``."""
+
+from pathlib import Path
+
+from _launch import run
+from omegaconf import DictConfig, OmegaConf
+
+
+def train(config: DictConfig) -> None:
+    """Build what the configuration names, fit it, and score a test split where there is one."""
+    import pytorch_lightning as pl
+    from hydra.utils import instantiate
+    from pytorch_lightning.loggers import CSVLogger
+
+    from backbone.errors import UserError
+    from backbone.train.trackers import FailSafe
+
+    output_dir = Path(config.paths.output_dir)
+    ckpt_path = config.ckpt_path
+    if ckpt_path is not None and not Path(ckpt_path).is_file():
+        raise UserError(f"ckpt_path={ckpt_path}: there is no such file")
+
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    data = instantiate(config.data)
+    module = instantiate(config.task, class_names=data.class_names)
+
+    plain = OmegaConf.to_container(config, resolve=True)
+    OmegaConf.save(OmegaConf.create(plain), output_dir / "config.yaml")
+    loggers = []
+    for logger in map(instantiate, config.logger.values()):
+        if not isinstance(logger, CSVLogger):
+            logger = FailSafe(logger)
+            logger.log_hyperparams(plain)
+        loggers.append(logger)
+    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+    trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
+
+    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+    best = trainer.checkpoint_callback.best_model_path
+    print(
+        f"best {config.monitor} {float(trainer.checkpoint_callback.best_model_score):.4f}: {best}"
+    )
+    if "test" in data.splits:
+        trainer.test(module, datamodule=data, ckpt_path=best)
+
+
+if __name__ == "__main__":
+    run("train", train)
