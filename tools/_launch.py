@@ -16,7 +16,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import AnyNode, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from backbone.errors import UserError, closest
@@ -121,12 +121,13 @@ def _leaves(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key in config:
         path = f"{prefix}{key}"
         node = config._get_node(key)
+        assert not isinstance(node, list)
         if isinstance(node, DictConfig) and not node._is_interpolation() and not node._is_none():
             yield path, None
             yield from _leaves(node, f"{path}.")
         else:
-            plain = node is None or isinstance(node, ListConfig) or node._is_interpolation()
-            yield path, None if plain or node._is_missing() else node._value()
+            value = node._value() if isinstance(node, AnyNode) else None
+            yield path, None if isinstance(value, str) and value.startswith(("$", "???")) else value
 
 
 def run(config_name: str, job: Callable[[DictConfig], None]) -> None:

@@ -1,10 +1,34 @@
-"""The compound-scaling core: EfficientNet networks from tables of stages."""
+"""The compound-scaling core: EfficientNet networks from tables of stages.
 
-from backbone.efficientnet import EfficientNet as EfficientNet
-from backbone.efficientnet import EfficientNetTrunk as EfficientNetTrunk
-from backbone.models import create_model as create_model
-from backbone.models import list_models as list_models
-from backbone.pyramid import Pyramid as Pyramid
-from backbone.specs import EFFICIENTNET as EFFICIENTNET
-from backbone.specs import NetSpec as NetSpec
-from backbone.specs import StageSpec as StageSpec
+Names are looked up when they are first used, so that a spec table needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backbone.efficientnet import EfficientNet as EfficientNet
+    from backbone.efficientnet import EfficientNetTrunk as EfficientNetTrunk
+    from backbone.models import create_model as create_model
+    from backbone.models import list_models as list_models
+    from backbone.pyramid import Pyramid as Pyramid
+    from backbone.specs import EFFICIENTNET as EFFICIENTNET
+    from backbone.specs import NetSpec as NetSpec
+    from backbone.specs import StageSpec as StageSpec
+
+_HOMES = {
+    "EFFICIENTNET": "specs",
+    "EfficientNet": "efficientnet",
+    "EfficientNetTrunk": "efficientnet",
+    "NetSpec": "specs",
+    "Pyramid": "pyramid",
+    "StageSpec": "specs",
+    "create_model": "models",
+    "list_models": "models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

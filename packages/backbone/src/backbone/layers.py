@@ -56,7 +56,7 @@ class Conv2dSame(nn.Conv2d):
 def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
     """Max-pool with SAME padding; the border counts as minus infinity, not as zero."""
     x, padding = pad_same(x, kernel, stride, value=float("-inf"))
-    return F.max_pool2d(x, kernel, stride, padding)
+    return F.max_pool2d(x, list(kernel), list(stride), padding)
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:

@@ -28,13 +28,13 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise UserError(f"weights={path}: this file cannot be read as weights: {reason}") from error
-    if isinstance(content, dict) and "state_dict" in content:
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = {
             key.removeprefix(_MODULE_PREFIX): value
             for key, value in content["state_dict"].items()
-            if key.startswith(_MODULE_PREFIX)
+            if isinstance(key, str) and key.startswith(_MODULE_PREFIX)
         }
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise UserError(f"weights={path}: expected a dictionary of tensors or a run's checkpoint.")

@@ -1,8 +1,30 @@
-"""EfficientDet: BiFPN and scaled heads on any feature pyramid."""
+"""EfficientDet: BiFPN and scaled heads on any feature pyramid.
 
-from efficientdet.efficientdet import EfficientDet as EfficientDet
-from efficientdet.models import create_model as create_model
-from efficientdet.models import list_models as list_models
-from efficientdet.postprocess import Detections as Detections
-from efficientdet.specs import EFFICIENTDET as EFFICIENTDET
-from efficientdet.specs import DetSpec as DetSpec
+Names are looked up when they are first used, so that a spec table needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from efficientdet.efficientdet import EfficientDet as EfficientDet
+    from efficientdet.models import create_model as create_model
+    from efficientdet.models import list_models as list_models
+    from efficientdet.postprocess import Detections as Detections
+    from efficientdet.specs import EFFICIENTDET as EFFICIENTDET
+    from efficientdet.specs import DetSpec as DetSpec
+
+_HOMES = {
+    "EFFICIENTDET": "specs",
+    "DetSpec": "specs",
+    "Detections": "postprocess",
+    "EfficientDet": "efficientdet",
+    "create_model": "models",
+    "list_models": "models",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -30,6 +30,9 @@ class EfficientDet(nn.Module):
         pyramid: the backbone; by default the spec's own EfficientNet.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         spec: DetSpec,

@@ -71,7 +71,8 @@ def score(index: AnnotationIndex, results: np.ndarray) -> CocoScores:
         return CocoScores(dict.fromkeys(METRICS, 0.0), dict.fromkeys(names, 0.0))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = to_coco(index)
-        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        found = truth.loadRes(results)  # pyright: ignore[reportArgumentType]
+        evaluation = COCOeval(truth, found, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -91,7 +92,7 @@ def to_coco(index: AnnotationIndex) -> COCO:
     owner = np.repeat(index.image_ids, np.diff(index.offsets))
     xywh = index.boxes.astype(np.float64)
     xywh[:, 2:] -= xywh[:, :2]
-    coco.dataset = {
+    coco.dataset = {  # pyright: ignore[reportAttributeAccessIssue]
         "info": {},
         "images": [{"id": int(i)} for i in index.image_ids],
         "categories": [
@@ -126,6 +127,7 @@ def write_results(path: Path, results: np.ndarray) -> None:
         }
         for row in results
     ]
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(rows), encoding="utf-8")
     part.replace(path)

@@ -42,13 +42,16 @@ class Head(nn.Module):
         )
         self.predict = SeparableConv(channels, out_channels)
         _initialise(self)
+        assert self.predict.pointwise.bias is not None
         nn.init.constant_(self.predict.pointwise.bias, bias)
 
     def forward(self, features: dict[int, Tensor]) -> list[Tensor]:
         """Map ``{level: (B, W, h, w)}`` to one ``(B, out_channels, h, w)`` a level."""
         outputs = []
         for level, x in features.items():
-            for conv, norm in zip(self.convs, self.norms[str(level)], strict=True):
+            norms = self.norms[str(level)]
+            assert isinstance(norms, nn.ModuleList)
+            for conv, norm in zip(self.convs, norms, strict=True):
                 x = F.silu(norm(conv(x)))
             outputs.append(self.predict(x))
         return outputs

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from backbone.errors import UserError
 from backbone.train.optim import build_optimizer, build_schedule, clip_each
 from efficientdet.data.dataset import Batch
+from efficientdet.data.module import data_of
 from efficientdet.evaluation import CocoEvaluator, CocoScores, score, write_results
 from efficientdet.loss import detection_loss
 from efficientdet.matcher import assign
@@ -115,7 +116,7 @@ class EfficientDetModule(pl.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimizer and its per-step schedule."""
         trainer = self.trainer
-        step_size = trainer.datamodule.batch_size * trainer.world_size
+        step_size = data_of(trainer).batch_size * trainer.world_size
         optimizer = build_optimizer(
             self.model,
             self.optimizer,
@@ -135,11 +136,11 @@ class EfficientDetModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin to collect detections."""
-        self._evaluator = CocoEvaluator(self.trainer.datamodule.splits["val"])
+        self._evaluator = CocoEvaluator(data_of(self.trainer).splits["val"])
 
     def on_test_epoch_start(self) -> None:
         """Begin to collect detections."""
-        self._evaluator = CocoEvaluator(self.trainer.datamodule.splits["test"])
+        self._evaluator = CocoEvaluator(data_of(self.trainer).splits["test"])
 
     def validation_step(self, batch: Batch, _: int) -> dict[str, list[Detections]]:
         """Keep what is found for the score; return it in pixels of the network's input."""

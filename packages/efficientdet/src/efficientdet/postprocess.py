@@ -14,6 +14,9 @@ from torchvision.ops import batched_nms
 from efficientdet.anchors import ANCHORS_PER_PLACE
 from efficientdet.boxes import decode
 
+# Pixels, beyond any picture: nothing bounds a decoded box.
+_FAR = 1e6
+
 
 class Detections(NamedTuple):
     """What was found in one picture, best first.
@@ -64,7 +67,10 @@ def postprocess(
         labels = index[image][keep] % num_classes
         boxes = decode(codes[image, rows], anchors[rows])
         image_scores = scores[image][keep]
-        kept = batched_nms(boxes, image_scores, labels, nms_iou)[:max_detections]
+        # It shifts each class by the largest coordinate, so boxes must not be negative, and far
+        # ones must not cost the others their precision.
+        shifted = boxes.double().clamp(-_FAR, _FAR) + _FAR
+        kept = batched_nms(shifted, image_scores.double(), labels, nms_iou)[:max_detections]
         results.append(Detections(boxes[kept], image_scores[kept], labels[kept]))
     return results
 

@@ -1,6 +1,6 @@
 """What a detector shows on Weights & Biases besides its scalars."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from backbone.train.trackers import FailSafe
 from efficientdet.data.dataset import Batch
+from efficientdet.data.module import data_of
+from efficientdet.module import EfficientDetModule
 from efficientdet.postprocess import Detections
 
 
@@ -44,33 +46,32 @@ class WandbMedia(pl.Callback):
     ) -> None:
         """Keep the first pictures with what was found in them."""
         last = trainer.current_epoch + 1 == trainer.max_epochs
-        if not (last or (trainer.current_epoch + 1) % self.every_n_epochs == 0):
+        due = last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if not (due and trainer.is_global_zero):
             return
-        names = trainer.datamodule.class_names
+        names = data_of(trainer).class_names
         for picture, boxes, labels, found in zip(
             batch.images, batch.boxes, batch.labels, outputs["detections"], strict=True
         ):
-            if len(self._pictures) < self.num_pictures and _wandb(trainer):
+            if len(self._pictures) < self.num_pictures:
                 self._pictures.append(self._image(picture, boxes, labels, found, names))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the pictures that were kept."""
-        tracker = _wandb(trainer)
-        if tracker and self._pictures:
+        if self._pictures:
             payload = {"val/pictures": self._pictures, "trainer/global_step": trainer.global_step}
-            tracker.attempt(lambda: tracker.inner.experiment.log(payload))
+            _attempt(trainer, lambda logger: logger.experiment.log(payload))
         self._pictures = []
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log AP per class and the best weights."""
-        tracker = _wandb(trainer)
-        best = Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))
-        if tracker is None or not best.is_file():
-            return
+        assert isinstance(pl_module, EfficientDetModule)
         rows = [[name, ap] for name, ap in pl_module.class_ap.items()]
-        table = wandb.Table(columns=["class", "AP"], data=rows)
-        tracker.attempt(lambda: tracker.inner.experiment.log({"val/AP_per_class": table}))
-        tracker.attempt(lambda: _log_weights(tracker.inner, best))
+        table = {"val/AP_per_class": wandb.Table(columns=["class", "AP"], data=rows)}
+        _attempt(trainer, lambda logger: logger.experiment.log(table))
+        best = Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))
+        if best.is_file():
+            _attempt(trainer, lambda logger: _log_weights(logger, best))
 
     def _image(
         self,
@@ -110,14 +111,11 @@ def _layer(
     return {"box_data": data, "class_labels": dict(enumerate(names))}
 
 
-def _wandb(trainer: pl.Trainer) -> FailSafe | None:
-    """Return the run's W&B tracker, if it has one that works, on the first process."""
-    if not trainer.is_global_zero:
-        return None
+def _attempt(trainer: pl.Trainer, action: Callable[[WandbLogger], object]) -> None:
+    """Do something with the run's W&B logger, if it has one; a failure is not the training's."""
     for tracker in trainer.loggers:
-        if isinstance(tracker, FailSafe) and isinstance(tracker.inner, WandbLogger):
-            return None if tracker.failed else tracker
-    return None
+        if isinstance(tracker, FailSafe) and isinstance(logger := tracker.inner, WandbLogger):
+            tracker.attempt(lambda logger=logger: action(logger))
 
 
 def _log_weights(logger: WandbLogger, checkpoint: Path) -> None:

@@ -27,6 +27,9 @@ class Ema(WeightAveraging):
         steps = int(num_averaged)
         decay = min(self.decay, (1 + steps) / (10 + steps))
         if averages[0].is_floating_point():
-            torch._foreach_lerp_(averages, values, 1 - decay)
+            torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+                averages, values, 1 - decay
+            )
         else:  # counters of batch norms
-            torch._foreach_copy_(averages, values)
+            for average, value in zip(averages, values, strict=True):
+                average.copy_(value)

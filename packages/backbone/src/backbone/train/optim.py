@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -57,7 +56,7 @@ def _factor(step: int, *, total: int, warmup: int) -> float:
 
 def clip_each(parameters: Iterable[nn.Parameter], max_norm: float) -> None:
     """Clip the norm of every single gradient, as the official code does before the global norm."""
-    gradients: list[Tensor] = [p.grad for p in parameters if p.grad is not None]
-    norms = torch._foreach_norm(gradients)
-    factors = [(max_norm / norm.clamp(min=1e-12)).clamp(max=1.0) for norm in norms]
-    torch._foreach_mul_(gradients, factors)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            norm = parameter.grad.norm().clamp(min=1e-12)
+            parameter.grad.mul_((max_norm / norm).clamp(max=1.0))

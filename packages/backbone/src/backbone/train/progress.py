@@ -24,12 +24,14 @@ class Progress(RichProgressBar):
         super().__init__(refresh_rate=5)
         self._started = 0.0
         self._first_step = 0
+        self._batch_size = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         super().on_train_start(trainer, pl_module)
         self._started = time.monotonic()
         self._first_step = trainer.global_step
+        self._batch_size = getattr(trainer.train_dataloader, "batch_size", 0)
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
@@ -55,9 +57,7 @@ class Progress(RichProgressBar):
             return {}
         seconds = (time.monotonic() - self._started) / steps
         left = (int(trainer.estimated_stepping_batches) - trainer.global_step) * seconds
-        images = (
-            trainer.datamodule.batch_size * trainer.world_size * trainer.accumulate_grad_batches
-        )
+        images = self._batch_size * trainer.world_size * trainer.accumulate_grad_batches
         return {
             "images/s": f"{images / seconds:.1f}",
             "left": f"{int(left // 3600)}:{int(left % 3600 // 60):02d}:{int(left % 60):02d}",

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import albumentations as A
 import cv2
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 from backbone.data.sampler import EpochSampler, PartSampler
 from backbone.errors import UserError
 from efficientdet.data.augment import Augment
-from efficientdet.data.dataset import Batch, DetectionDataset, collate
+from efficientdet.data.dataset import DetectionDataset, collate
 from efficientdet.data.index import AnnotationIndex
 
 Size = int | Sequence[int]
@@ -69,28 +70,28 @@ class DetectionData(pl.LightningDataModule):
         """Names of the classes, in the order of the labels."""
         return self.splits["train"].class_names
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, shuffled and augmented."""
         index = self.splits["train"]
         augment = Augment(self.size, scale=self.scale, transforms=self.transforms)
         sampler = EpochSampler(len(index), seed=self.seed, batch_size=self.batch_size)
         return self._loader(DetectionDataset(index, augment), sampler)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation batches: whole pictures, in order."""
         return self._whole("val")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """Return the test batches: whole pictures, in order."""
         return self._whole("test")
 
-    def _whole(self, split: str) -> DataLoader[Batch]:
+    def _whole(self, split: str) -> DataLoader[Any]:
         index = self.splits[split]
         return self._loader(DetectionDataset(index, Augment(self.size)), PartSampler(len(index)))
 
     def _loader(
         self, dataset: DetectionDataset, sampler: EpochSampler | PartSampler
-    ) -> DataLoader[Batch]:
+    ) -> DataLoader[Any]:
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
@@ -101,6 +102,11 @@ class DetectionData(pl.LightningDataModule):
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_one_thread,
         )
+
+
+def data_of(trainer: pl.Trainer) -> DetectionData:
+    """Return the data module that a trainer was given."""
+    return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _one_thread(_: int) -> None:

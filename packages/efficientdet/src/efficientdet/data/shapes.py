@@ -23,14 +23,15 @@ from backbone.errors import UserError
 
 # Raise it whenever a change below changes pixels or annotations: it renames the cached folder.
 FORMAT_VERSION = 1
-CLASSES = ("circle", "crescent", "cross", "heart", "ring", "square", "star", "triangle")
+CLASSES = ("circle", "cross", "heart", "ring", "square", "star", "triangle")
 EMPTY_SHARE = 0.04
-MAX_OBJECTS = 8
-# Side of the square with the shape's area, as a share of the picture: 20..170 px of 256.
-SIDE_RANGE = (20 / 256, 170 / 256)
-MIN_SIDE = 8
-MIN_IN_FRAME = 0.4
-MIN_VISIBLE = 0.35
+MAX_OBJECTS = 6
+# Side of the square with the shape's area, in pixels: small, medium and large ones by COCO's terms.
+# Drawn no larger than 0.8 of the picture.
+SIDE_RANGE = (24, 150)
+MAX_SIDE_SHARE = 0.8
+MIN_IN_FRAME = 0.5
+MIN_VISIBLE = 0.6
 NUM_TRIES = 8
 JPEG_QUALITY = 92
 # cv2 takes fixed-point vertices: 4 fractional bits are 1/16 px.
@@ -96,8 +97,8 @@ def draw_picture(
 ) -> tuple[np.ndarray, list[DrawnObject]]:
     """Return one ``(H, W, 3)`` uint8 BGR picture and its objects, from back to front.
 
-    Shapes of which less than 40 percent lies in the frame are placed anew, and those of which
-    less than 35 percent would stay visible are left out, so nothing in sight lacks its box.
+    Shapes of which less than half lies in the frame are placed anew, and those of which
+    less than 60 percent would stay visible are left out, so nothing in sight lacks its box.
     """
     canvas = _background(rng, picture_size)
     num_objects = 0 if rng.random() < EMPTY_SHARE else int(rng.integers(1, MAX_OBJECTS + 1))
@@ -177,7 +178,6 @@ def _contours(name: str) -> tuple[np.ndarray, ...]:
     disc = _polar(turn, 1.0)
     contours = {
         "circle": lambda: [disc],
-        "crescent": lambda: [_crescent()],
         "cross": lambda: [_cross(0.34)],
         "heart": lambda: [_heart(turn)],
         "ring": lambda: [disc, disc * 0.58],
@@ -193,16 +193,6 @@ def _contours(name: str) -> tuple[np.ndarray, ...]:
 
 def _polar(angles: np.ndarray, radii: np.ndarray | float) -> np.ndarray:
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
-
-
-def _crescent(offset: float = 0.4, radius: float = 0.85) -> np.ndarray:
-    """Return the unit disc less a disc of ``radius`` shifted right by ``offset``."""
-    x = (1 + offset**2 - radius**2) / (2 * offset)
-    y = math.sqrt(1 - x**2)
-    outer, inner = math.atan2(y, x), math.atan2(y, x - offset)
-    far = _polar(np.linspace(outer, 2 * math.pi - outer, 40), 1.0)
-    near = _polar(np.linspace(2 * math.pi - inner, inner, 40), radius) + np.array((offset, 0))
-    return np.concatenate([far, near])
 
 
 def _cross(arm: float) -> np.ndarray:
@@ -225,7 +215,7 @@ def _area(contour: np.ndarray) -> float:
 def _place(rng: np.random.Generator, picture_size: int) -> DrawnObject | None:
     """Return a random shape, or None if no try put enough of it in the frame."""
     label = int(rng.integers(len(CLASSES)))
-    low, high = (max(MIN_SIDE, share * picture_size) for share in SIDE_RANGE)
+    low, high = (min(side, MAX_SIDE_SHARE * picture_size) for side in SIDE_RANGE)
     side = math.exp(rng.uniform(math.log(low), math.log(high)))
     angle, stretch = rng.uniform(0, 2 * math.pi), math.sqrt(rng.uniform(0.8, 1.25))
     rotation = np.array([(math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))])
@@ -266,7 +256,7 @@ def _paint(rng: np.random.Generator, canvas: np.ndarray, item: DrawnObject) -> N
     region = canvas[rows, columns]
     alpha = item.mask[rows, columns].astype(np.float32)[..., None] / 255
     behind = region[item.mask[rows, columns] > 127].mean(axis=0)
-    contrast = rng.uniform(35, 110)
+    contrast = rng.uniform(60, 140)
     colours = rng.uniform(0, 255, (NUM_TRIES, 3))
     # The first with enough contrast, else the one with the most.
     distances = np.linalg.norm(colours - behind, axis=1)

@@ -1,0 +1,78 @@
+"""Run a training, time it, and write what it reached.
+
+``uv run benchmarks/train.py NAME [overrides of tools/train.py]`` writes ``results/NAME.json``:
+command, seed, commit, machine, versions, wall time and the scores of the split that was scored
+last: the test split where there is one, else the best epoch on the validation split.
+"""
+
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "pycocotools")
+
+
+def main() -> None:
+    """Run, read the run's metrics, write the result."""
+    name, *overrides = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(ROOT / "tools/train.py"), *overrides]
+        started = time.monotonic()
+        subprocess.run([*command, f"hydra.run.dir={folder}"], check=True, cwd=ROOT)
+        seconds = time.monotonic() - started
+        with Path(folder, "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        config = Path(folder, "config.yaml").read_text()
+    seed = next(line.split()[1] for line in config.splitlines() if line.startswith("seed:"))
+    shown = [f"data.root=<{Path(o.split('=')[1]).name}>" if o.startswith("data.root=") else o
+             for o in overrides]  # fmt: skip
+    result = {
+        "command": " ".join(["uv run tools/train.py", *shown]),
+        "seed": int(seed),
+        "commit": _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else ""),
+        "wall_seconds": round(seconds, 1),
+        "scores": _scores(rows),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+    path = HERE / "results" / f"{name}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"wrote {path.relative_to(ROOT)}")
+
+
+def _scores(rows: list[dict[str, str]]) -> dict[str, float]:
+    for split, pick in (("test", lambda found: found[-1]), ("val", _best)):
+        found = [row for row in rows if row.get(f"{split}/mAP")]
+        if found:
+            row = pick(found)
+            return {k: round(float(v), 4) for k, v in row.items() if k.startswith(split) and v}
+    raise SystemExit("the run was never scored")
+
+
+def _best(rows: list[dict[str, str]]) -> dict[str, str]:
+    return max(rows, key=lambda row: float(row["val/mAP"]))
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+if __name__ == "__main__":
+    main()

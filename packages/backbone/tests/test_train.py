@@ -1,0 +1,88 @@
+"""Optimizer, schedule, averaging and trackers."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning.loggers.logger import DummyLogger
+from torch import nn
+
+from backbone.train.ema import Ema
+from backbone.train.optim import build_optimizer, clip_each, parameter_groups
+from backbone.train.schedule import warmup_cosine
+from backbone.train.trackers import FailSafe, logged_in
+
+
+def test_schedule_at_its_corners() -> None:
+    def at(step: int) -> float:
+        return warmup_cosine(step, total=110, warmup=10)
+
+    assert at(0) == pytest.approx(0.1)
+    assert at(5) == pytest.approx(0.55)  # half way from 0.1 to 1
+    assert at(10) == pytest.approx(1.0)
+    assert at(60) == pytest.approx(0.5)  # cos(pi / 2) = 0
+    assert at(35) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+    assert at(110) == pytest.approx(0.0)
+
+
+def test_only_kernels_decay_and_the_rate_follows_the_batch() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    decayed, rest = parameter_groups(model, 0.1)
+    assert [p.ndim for p in decayed["params"]] == [4]
+    assert len(rest["params"]) == 3  # conv bias, batch norm's weight and bias
+    assert rest["weight_decay"] == 0
+    optimizer = build_optimizer(
+        model, torch.optim.SGD, lr=0.08, base_batch_size=64, batch_size=16, weight_decay=0.1
+    )
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)  # 0.08 * 16 / 64
+
+
+def test_each_gradient_is_clipped_by_itself() -> None:
+    long, short = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    long.grad, short.grad = torch.tensor([30.0, 40.0]), torch.tensor([3.0, 4.0])
+    clip_each([long, short], 10.0)
+    assert torch.allclose(long.grad, torch.tensor([6.0, 8.0]))  # norm 50 -> 10
+    assert torch.equal(short.grad, torch.tensor([3.0, 4.0]))  # norm 5 stays
+
+
+def test_average_starts_fast_and_ends_at_its_decay() -> None:
+    average = torch.tensor([1.0])
+    ema = Ema(decay=0.9)
+    ema._average([average], [torch.tensor([0.0])], 0)
+    assert average.item() == pytest.approx(0.1)  # decay (1 + 0) / (10 + 0)
+    average.fill_(1.0)
+    ema._average([average], [torch.tensor([0.0])], 1000)
+    assert average.item() == pytest.approx(0.9)  # 1001 / 1010 is more than 0.9
+    counter = torch.tensor([3])
+    ema._average([counter], [torch.tensor([7])], 1000)
+    assert counter.item() == 7
+
+
+class _Broken(DummyLogger):
+    calls = 0
+
+    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
+        self.calls += 1
+        raise ConnectionError("no route to host")
+
+
+def test_a_tracker_that_fails_is_switched_off_once(caplog: pytest.LogCaptureFixture) -> None:
+    inner = _Broken()
+    tracker = FailSafe(inner)
+    tracker.log_metrics({"a": 1.0}, 0)
+    tracker.log_metrics({"a": 1.0}, 1)
+    assert inner.calls == 1
+    assert caplog.text.count("no route to host") == 1
+
+
+def test_login_is_found_without_asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    netrc = tmp_path / "netrc"
+    monkeypatch.setenv("NETRC", str(netrc))
+    for variable in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    assert not logged_in()
+    netrc.write_text("machine api.wandb.ai login user password secret\n")
+    assert logged_in()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert not logged_in()

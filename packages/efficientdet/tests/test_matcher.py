@@ -1,0 +1,87 @@
+"""Matching against tables of IoU worked out by hand."""
+
+import torch
+from torch import Tensor
+
+from efficientdet.matcher import assign, match
+
+
+def boxes(*rows: tuple[float, float, float, float]) -> Tensor:
+    return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
+
+
+def test_threshold_is_inclusive_and_every_object_gets_an_anchor() -> None:
+    anchors = boxes((0, 0, 10, 10), (0, 0, 10, 5), (0, 0, 10, 4), (20, 20, 30, 30), (40, 0, 50, 9))
+    objects = boxes((0, 0, 10, 10), (20, 20, 24, 25))
+    # IoU          1.0             0.5            0.4            0                 0
+    #              0               0              0              20 / 100 = 0.2    0
+    positive, owner = match(anchors, objects)
+    assert positive.tolist() == [0, 1, 3]
+    assert owner.tolist() == [0, 0, 1]
+
+
+def test_anchor_takes_the_object_that_it_overlaps_most() -> None:
+    anchors = boxes((0, 0, 10, 10), (0, 0, 10, 8), (0, 0, 10, 6))
+    objects = boxes((0, 0, 10, 10), (0, 0, 10, 6))
+    # IoU 1.0 0.8 0.6 and 0.6 0.75 1.0
+    positive, owner = match(anchors, objects)
+    assert positive.tolist() == [0, 1, 2]
+    assert owner.tolist() == [0, 0, 1]
+
+
+def test_claim_comes_before_a_larger_overlap() -> None:
+    """The anchor that is an object's best goes to it even if another overlaps it more."""
+    anchors = boxes((0, 0, 10, 10), (0, 0, 12, 10))
+    objects = boxes((0, 0, 10, 4), (0, 0, 10, 9))
+    # IoU 0.4, 40 / 120 = 0.33 and 0.9, 90 / 120 = 0.75: both claim anchor 0
+    positive, owner = match(anchors, objects)
+    assert positive.tolist() == [0, 1]
+    assert owner.tolist() == [0, 1]
+
+
+def test_first_of_two_claims_wins() -> None:
+    anchors = boxes((0, 0, 10, 10), (50, 50, 60, 60))
+    objects = boxes((0, 0, 4, 10), (0, 0, 6, 10))
+    # IoU with anchor 0: 0.4 and 0.6; the first wins nevertheless
+    positive, owner = match(anchors, objects)
+    assert (positive.tolist(), owner.tolist()) == ([0], [0])
+
+
+def test_first_of_equal_anchors_is_claimed() -> None:
+    anchors = boxes((50, 50, 60, 60), (0, 0, 10, 10), (0, 0, 10, 10))
+    positive, _ = match(anchors, boxes((0, 0, 4, 10)))
+    assert positive.tolist() == [1]
+
+
+def test_picture_without_objects() -> None:
+    positive, owner = match(boxes((0, 0, 10, 10)), boxes())
+    assert positive.shape == owner.shape == (0,)
+    assert positive.dtype == owner.dtype == torch.long
+
+
+def test_more_than_100_objects() -> None:
+    corner = torch.arange(150, dtype=torch.float32)[:, None] * 20
+    anchors = torch.cat((corner, corner, corner + 10, corner + 10), 1)
+    positive, owner = match(anchors, anchors.flip(0) + 1)
+    assert positive.tolist() == list(range(150))
+    assert owner.tolist() == list(range(149, -1, -1))
+
+
+def test_batch_with_an_empty_picture() -> None:
+    anchors = boxes((0, 0, 10, 10), (20, 20, 30, 40))
+    objects = [boxes((0, 0, 10, 10)), boxes(), boxes((20, 20, 30, 40), (0, 0, 10, 20))]
+    labels = [torch.tensor([7]), torch.zeros(0, dtype=torch.long), torch.tensor([3, 5])]
+    targets = assign(anchors, objects, labels)
+    assert targets.images.tolist() == [0, 2, 2]
+    assert targets.anchors.tolist() == [0, 0, 1]
+    assert targets.labels.tolist() == [7, 5, 3]
+    # The second: centre y 10 against 5 over a height of 10, and twice the height: log(2).
+    expected = [[0.0, 0, 0, 0], [0.5, 0, 0.693147, 0], [0, 0, 0, 0]]
+    torch.testing.assert_close(targets.codes, torch.tensor(expected), rtol=0, atol=1e-6)
+
+
+def test_batch_of_empty_pictures() -> None:
+    none = torch.zeros(0, dtype=torch.long)
+    targets = assign(boxes((0, 0, 10, 10)), [boxes(), boxes()], [none, none])
+    assert [len(column) for column in targets] == [0, 0, 0, 0]
+    assert targets.codes.shape == (0, 4)

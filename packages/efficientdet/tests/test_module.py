@@ -1,0 +1,185 @@
+"""The Lightning module: learning, resuming, and checkpoints that stand by themselves."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from backbone.errors import UserError
+from backbone.train.ema import Ema
+from efficientdet import create_model
+from efficientdet.data.index import AnnotationIndex
+from efficientdet.data.module import DetectionData
+from efficientdet.data.splits import voc_splits
+from efficientdet.evaluation import METRICS
+from efficientdet.module import EfficientDetModule, to_source
+from efficientdet.postprocess import Detections
+
+SIZE = 64
+
+
+class StopAfter(Callback):
+    """End the training early, as a crash or a time limit would."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
+
+
+def data_of(splits: dict[str, AnnotationIndex], **changes: Any) -> DetectionData:
+    arguments: dict[str, Any] = {
+        "root": "",
+        "read": lambda _: splits,
+        "image_size": SIZE,
+        "batch_size": 4,
+        "seed": 0,
+        "num_workers": 0,
+        "scale": (0.8, 1.25),
+    }
+    return DetectionData(**(arguments | changes))
+
+
+def module_of(data: DetectionData, **changes: Any) -> EfficientDetModule:
+    torch.manual_seed(0)
+    model = {"name": "efficientdet_d0", "image_size": SIZE}
+    return EfficientDetModule(model=model, class_names=data.class_names, **changes)
+
+
+def trainer_in(folder: Path, epochs: int, *callbacks: Callback) -> pl.Trainer:
+    checkpoint = ModelCheckpoint(
+        folder / "checkpoints", "best", monitor="val/mAP", mode="max", save_last=True
+    )
+    return pl.Trainer(
+        default_root_dir=folder,
+        max_epochs=epochs,
+        accelerator="cpu",
+        gradient_clip_val=10.0,
+        callbacks=[*callbacks, Ema(0.9998), checkpoint],
+        logger=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def test_resumed_run_ends_like_one_that_never_stopped(
+    shapes: dict[str, AnnotationIndex], tmp_path: Path
+) -> None:
+    def fit(folder: str, *callbacks: Callback, ckpt_path: Path | None = None) -> dict[str, Any]:
+        data = data_of(shapes)
+        trainer = trainer_in(tmp_path / folder, 4, *callbacks)
+        trainer.fit(module_of(data), datamodule=data, ckpt_path=ckpt_path)
+        last = tmp_path / folder / "checkpoints" / "last.ckpt"
+        return torch.load(last, weights_only=True)
+
+    whole = fit("whole")
+    half = fit("half", StopAfter(2))
+    resumed = fit("resumed", ckpt_path=tmp_path / "half" / "checkpoints" / "last.ckpt")
+    assert half["epoch"] == 1
+    assert resumed["global_step"] == whole["global_step"] == 16
+    for key in ("state_dict", "current_model_state"):  # the average, and the raw weights
+        assert all(torch.equal(value, resumed[key][name]) for name, value in whole[key].items())
+        assert any(not torch.equal(value, half[key][name]) for name, value in whole[key].items())
+
+
+def test_checkpoint_rebuilds_the_model_alone(
+    shapes: dict[str, AnnotationIndex], tmp_path: Path
+) -> None:
+    data = data_of(shapes)
+    module = module_of(data)
+    trainer_in(tmp_path, 1).fit(module, datamodule=data)
+    path = tmp_path / "checkpoints" / "best.ckpt"
+    saved = torch.load(path, weights_only=True)["hyper_parameters"]
+    assert saved["class_names"] == list(data.class_names)
+    model = create_model(**saved["model"], num_classes=len(saved["class_names"]), weights=path)
+    images = next(iter(data.val_dataloader())).images
+    # After the training the module holds the averaged weights, as the checkpoint does.
+    ours, theirs = module.eval().model.predict(images), model.eval().predict(images)
+    assert all(torch.equal(a.scores, b.scores) for a, b in zip(ours, theirs, strict=True))
+    assert json.loads((tmp_path / "predictions.json").read_text())[0].keys() == {
+        "image_id", "category_id", "bbox", "score",
+    }  # fmt: skip
+
+
+def test_one_batch_is_learnt_by_heart(shapes: dict[str, AnnotationIndex]) -> None:
+    data = data_of(shapes, scale=(1.0, 1.0))
+    module = module_of(data)
+    batch = next(iter(data.val_dataloader()))
+    optimizer = torch.optim.AdamW(module.parameters(), 2e-3)
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    losses = []
+    for _ in range(40):
+        loss = module.training_step(batch, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.25 * losses[0]
+
+
+def test_broken_validation_picture_stops_the_run(
+    shapes: dict[str, AnnotationIndex], tmp_path: Path
+) -> None:
+    index = shapes["val"]
+    shutil.copytree(index.image_dir, tmp_path / "pictures")
+    broken = tmp_path / "pictures" / str(index.file_names[2])
+    broken.write_bytes(b"not a picture")
+    data = data_of(shapes | {"val": replace(index, image_dir=tmp_path / "pictures")})
+    with pytest.raises(UserError, match=str(broken)):
+        trainer_in(tmp_path, 1).fit(module_of(data), datamodule=data)
+
+
+def test_broken_training_picture_is_listed_at_the_end(
+    shapes: dict[str, AnnotationIndex], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = shapes["train"]
+    shutil.copytree(index.image_dir, tmp_path / "pictures")
+    broken = tmp_path / "pictures" / str(index.file_names[2])
+    broken.write_bytes(b"not a picture")
+    data = data_of(shapes | {"train": replace(index, image_dir=tmp_path / "pictures")})
+    trainer_in(tmp_path, 2).fit(module_of(data), datamodule=data)
+    assert caplog.text.count(str(broken)) == 1
+    assert "1 training pictures could not be read" in caplog.text
+
+
+def test_detections_go_back_to_the_original_picture(shapes: dict[str, AnnotationIndex]) -> None:
+    batch = next(iter(data_of(shapes).val_dataloader()))
+    batch = batch._replace(images=batch.images[:1], source_sizes=torch.tensor([[100, 256]]))
+    # 256 x 100 was shrunk by 4 to fit 64; what reaches below the picture is cut at 100.
+    boxes = torch.tensor([[4.0, 8.0, 16.0, 40.0]])
+    found = Detections(boxes, torch.ones(1), torch.zeros(1, dtype=torch.long))
+    (moved,) = to_source([found], batch)
+    assert moved.boxes_xyxy.tolist() == [[16.0, 32.0, 64.0, 100.0]]
+
+
+@pytest.mark.real
+@pytest.mark.skipif("COMPOUND_DATA" not in os.environ, reason="COMPOUND_DATA is not set")
+def test_short_training_on_blood_cells(tmp_path: Path) -> None:
+    root = Path(os.environ["COMPOUND_DATA"], "data/bccd")
+    data = DetectionData(
+        root=str(root), read=voc_splits, image_size=128, batch_size=8, seed=0, scale=(0.9, 1.1)
+    )
+    torch.manual_seed(0)
+    module = EfficientDetModule(
+        model={"name": "efficientdet_d0", "image_size": 128},
+        class_names=data.class_names,
+        optimizer=torch.optim.AdamW,
+        lr=2e-3,
+        base_batch_size=8,
+    )
+    trainer = trainer_in(tmp_path, 6)
+    trainer.fit(module, datamodule=data)
+    assert set(METRICS) == {k.removeprefix("val/") for k in trainer.callback_metrics if "val/" in k}
+    assert np.isfinite(module.best_map)
+    assert trainer.callback_metrics["val/AP50"] > 0.05

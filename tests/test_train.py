@@ -1,0 +1,65 @@
+"""``tools/train.py`` as a user runs it."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+ROOT = Path(__file__).parent.parent
+TINY = (
+    "data.read.num_train=8",
+    "data.read.num_val=3",
+    "data.read.picture_size=64",
+    "model.image_size=64",
+    "data.batch_size=4",
+    "data.num_workers=0",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=1",
+)
+
+
+def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tools/train.py"), *arguments]
+    command += [f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
+    done = train(tmp_path, *TINY, "callbacks.media.every_n_epochs=1")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    config = OmegaConf.load(run / "config.yaml")
+    assert (config.model.name, config.data.image_size) == ("efficientdet_d0", 64)
+    for name in ("best", "last"):
+        content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert content["hyper_parameters"]["model"]["name"] == "efficientdet_d0"
+    rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
+    assert {"train/loss", "train/loss_box", "val/mAP", "val/AP50"} <= rows[0].keys()
+    assert len([row for row in rows if row["val/mAP"]]) == 2
+    assert isinstance(json.loads((run / "predictions.json").read_text()), list)
+    # Nobody is logged in here: offline, inside the run's folder, pictures and table included.
+    media = run.glob("wandb/offline-run-*/files/media/*")
+    assert {"images", "metadata", "table"} <= {path.name for path in media}
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "cache"}
+    assert "epoch 2/2" in done.stdout
+    assert "images/s" in done.stdout
+    assert "memory" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_mistakes_end_in_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    for arguments, message in (
+        (["task=det", "model=b0"], "error: model=b0"),
+        (["data=coco", "data.root=/nowhere"], "error: data.root=/nowhere"),
+        (["data=coco"], "error: data.root"),
+        (["ckpt_path=none.ckpt"], "error: ckpt_path=none.ckpt"),
+    ):
+        done = train(tmp_path, *arguments)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith(message)
+        assert len(done.stderr.strip().splitlines()) == 1
