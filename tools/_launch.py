@@ -28,6 +28,7 @@ EXIT_MISTAKE = 2
 _NOISE = (
     ".*isinstance.treespec, LeafSpec.*",
     ".*does not have many workers.*",
+    "The dirpath has changed from",
     ".*Experiment logs directory.*exists and is not empty.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*The number of training batches .* is smaller than the logging interval.*",

@@ -1,6 +1,7 @@
 """Optimizer, schedule, averaging and trackers."""
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from pytorch_lightning.loggers.logger import DummyLogger
 from torch import nn
 
+from backbone.train.batch_norm import BatchNormWarmup
 from backbone.train.ema import Ema
 from backbone.train.optim import build_optimizer, clip_each, parameter_groups
 from backbone.train.schedule import warmup_cosine
@@ -86,3 +88,18 @@ def test_login_is_found_without_asking(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert logged_in()
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert not logged_in()
+
+
+def test_batch_norm_forgets_its_initial_statistics() -> None:
+    norm = nn.BatchNorm2d(1, momentum=0.01)
+    module = SimpleNamespace(modules=lambda: [norm])
+    values = torch.randn(60, 8, 1, 2, 2, generator=torch.Generator().manual_seed(0)) * 0.01 + 5
+    for step, batch in enumerate(values):
+        BatchNormWarmup().on_train_batch_start(SimpleNamespace(global_step=step), module, None, 0)
+        norm(batch)
+    # The plain mean of the batches' means and (unbiased) variances, nothing of 0 and 1.
+    assert norm.running_mean.item() == pytest.approx(values.mean().item(), rel=1e-5)
+    expected = values.flatten(1).var(1).mean().item()
+    assert norm.running_var.item() == pytest.approx(expected, rel=1e-3)
+    BatchNormWarmup().on_train_batch_start(SimpleNamespace(global_step=100), module, None, 0)
+    assert norm.momentum == 0.01

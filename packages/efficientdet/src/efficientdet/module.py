@@ -190,14 +190,6 @@ class EfficientDetModule(pl.LightningModule):
                 "\n  ".join(sorted(self.unreadable)),
             )
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember the best score, so that a resumed run does not overwrite better detections."""
-        checkpoint["best"] = {"mAP": self.best_map, "class_ap": self.class_ap}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the best score up again."""
-        self.best_map, self.class_ap = checkpoint["best"]["mAP"], checkpoint["best"]["class_ap"]
-
 
 def to_source(found: Sequence[Detections], batch: Batch) -> list[Detections]:
     """Bring detections from the network's input to the original pictures, and inside them."""
