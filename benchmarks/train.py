@@ -2,7 +2,8 @@
 
 ``uv run benchmarks/train.py NAME [overrides of tools/train.py]`` writes ``results/NAME.json``:
 command, seed, commit, machine, versions, wall time and the scores of the split that was scored
-last: the test split where there is one, else the best epoch on the validation split.
+last: the test split where there is one, else the best epoch on the validation split. The table in
+``results/README.md`` is made of all results. Drawn pictures are drawn anew, within the wall time.
 """
 
 import csv
@@ -18,16 +19,23 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+RESULTS = HERE / "results"
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "pycocotools")
 
 
 def main() -> None:
     """Run, read the run's metrics, write the result."""
     name, *overrides = sys.argv[1:]
+    commit = _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "tools/train.py"), *overrides]
         started = time.monotonic()
-        subprocess.run([*command, f"hydra.run.dir={folder}"], check=True, cwd=ROOT)
+        subprocess.run(
+            [*command, f"hydra.run.dir={folder}"],
+            check=True,
+            cwd=ROOT,
+            env=os.environ | {"COMPOUND_CACHE": f"{folder}/cache"},
+        )
         seconds = time.monotonic() - started
         with Path(folder, "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))
@@ -38,16 +46,30 @@ def main() -> None:
     result = {
         "command": " ".join(["uv run tools/train.py", *shown]),
         "seed": int(seed),
-        "commit": _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else ""),
+        "commit": commit,
         "wall_seconds": round(seconds, 1),
         "scores": _scores(rows),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},
     }
-    path = HERE / "results" / f"{name}.json"
+    path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
+    (RESULTS / "README.md").write_text(_table())
     print(f"wrote {path.relative_to(ROOT)}")
+
+
+def _table() -> str:
+    lines = ["| result | command | split | AP | AP50 | minutes |", "|---|---|---|---|---|---|"]
+    for path in sorted(RESULTS.glob("*.json")):
+        result = json.loads(path.read_text())
+        scores = {key.split("/")[1]: value for key, value in result["scores"].items()}
+        split = next(iter(result["scores"])).split("/")[0]
+        lines.append(
+            f"| [{path.stem}]({path.name}) | `{result['command']}` | {split} | {scores['mAP']:.3f} "
+            f"| {scores['AP50']:.3f} | {result['wall_seconds'] / 60:.1f} |"
+        )
+    return "\n".join(["# Results", "", "Written by `benchmarks/train.py`.", "", *lines, ""])
 
 
 def _scores(rows: list[dict[str, str]]) -> dict[str, float]:

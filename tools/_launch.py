@@ -138,7 +138,8 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
     register_resolvers()
     for noise in _NOISE:
         warnings.filterwarnings("ignore", message=noise)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # Its remarks on hardware; the parent logger's level would be reset when Lightning is imported.
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
 
     def guarded(config: DictConfig) -> None:
         with mistakes_told():

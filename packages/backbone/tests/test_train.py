@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning.loggers.logger import DummyLogger
-from torch import nn
+from torch import Tensor, nn
 
-from backbone.train.batch_norm import BatchNormWarmup
+from backbone.train.batch_norm import BatchNormSchedule
 from backbone.train.ema import Ema
 from backbone.train.optim import build_optimizer, clip_each, parameter_groups
 from backbone.train.schedule import warmup_cosine
@@ -90,16 +90,35 @@ def test_login_is_found_without_asking(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert not logged_in()
 
 
-def test_batch_norm_forgets_its_initial_statistics() -> None:
+def batch_norm_after(callback: BatchNormSchedule, batches: Tensor) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(1, momentum=0.01)
     module = SimpleNamespace(modules=lambda: [norm])
-    values = torch.randn(60, 8, 1, 2, 2, generator=torch.Generator().manual_seed(0)) * 0.01 + 5
-    for step, batch in enumerate(values):
-        BatchNormWarmup().on_train_batch_start(SimpleNamespace(global_step=step), module, None, 0)
+    for step, batch in enumerate(batches):
+        trainer = SimpleNamespace(global_step=step, estimated_stepping_batches=len(batches))
+        callback.on_train_batch_start(trainer, module, None, 0)
         norm(batch)
+    return norm
+
+
+def test_batch_norm_forgets_its_initial_statistics() -> None:
+    batches = torch.randn(60, 8, 1, 2, 2, generator=torch.Generator().manual_seed(0)) * 0.01 + 5
+    norm = batch_norm_after(BatchNormSchedule(), batches)
     # The plain mean of the batches' means and (unbiased) variances, nothing of 0 and 1.
-    assert norm.running_mean.item() == pytest.approx(values.mean().item(), rel=1e-5)
-    expected = values.flatten(1).var(1).mean().item()
+    assert norm.running_mean.item() == pytest.approx(batches.mean().item(), rel=1e-5)
+    expected = batches.flatten(1).var(1).mean().item()
     assert norm.running_var.item() == pytest.approx(expected, rel=1e-3)
-    BatchNormWarmup().on_train_batch_start(SimpleNamespace(global_step=100), module, None, 0)
+
+
+def test_batch_norm_ends_at_the_official_momentum() -> None:
+    norm = batch_norm_after(BatchNormSchedule(), torch.zeros(150, 2, 1, 1, 1))
     assert norm.momentum == 0.01
+    assert norm.training
+
+
+def test_batch_norm_freezes_where_it_is_told_to() -> None:
+    batches = torch.randn(160, 8, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    norm = batch_norm_after(BatchNormSchedule(freeze_from=0.75), batches)
+    until_then = batch_norm_after(BatchNormSchedule(), batches[:120])
+    assert not norm.training
+    assert norm.running_mean.item() == until_then.running_mean.item()
+    assert norm.running_var.item() == until_then.running_var.item()

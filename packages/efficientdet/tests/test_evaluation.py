@@ -70,7 +70,7 @@ def test_cocos_own_example() -> None:
     ids = np.array(sorted(c["id"] for c in content["categories"]))
     images = np.array(sorted(i["id"] for i in content["images"]))
     entries = sorted(content["annotations"], key=lambda a: a["image_id"])
-    boxes = np.array([a["bbox"] for a in entries], np.float32)
+    boxes = np.array([a["bbox"] for a in entries])
     boxes[:, 2:] += boxes[:, :2]
     counts = [sum(a["image_id"] == i for a in entries) for i in images]
     index = AnnotationIndex(
@@ -82,7 +82,7 @@ def test_cocos_own_example() -> None:
         boxes=boxes,
         labels=np.searchsorted(ids, [a["category_id"] for a in entries]),
         crowd=np.array([a["iscrowd"] for a in entries], bool),
-        areas=np.array([a["area"] for a in entries], np.float32),
+        areas=np.array([a["area"] for a in entries]),
         class_names=tuple(str(i) for i in ids),
         category_ids=ids,
         repairs={},

@@ -60,10 +60,10 @@ def test_array_types(tmp_path: Path) -> None:
         "image_ids": "int64",
         "sizes": "int32",
         "offsets": "int64",
-        "boxes": "float32",
+        "boxes": "float64",
         "labels": "int64",
         "crowd": "bool",
-        "areas": "float32",
+        "areas": "float64",
     }
     assert index.file_names.dtype.kind == "U"
 

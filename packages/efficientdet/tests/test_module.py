@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from backbone.errors import UserError
+from backbone.train.batch_norm import BatchNormSchedule
 from backbone.train.ema import Ema
 from efficientdet import create_model
 from efficientdet.data.index import AnnotationIndex
@@ -56,15 +57,16 @@ def module_of(data: DetectionData, **changes: Any) -> EfficientDetModule:
 
 
 def trainer_in(folder: Path, epochs: int, *callbacks: Callback) -> pl.Trainer:
-    checkpoint = ModelCheckpoint(
-        folder / "checkpoints", "best", monitor="val/mAP", mode="max", save_last=True
-    )
+    checkpoints = [
+        ModelCheckpoint(folder / "checkpoints", "best", monitor="val/mAP", mode="max"),
+        ModelCheckpoint(folder / "checkpoints", "last"),
+    ]
     return pl.Trainer(
         default_root_dir=folder,
         max_epochs=epochs,
         accelerator="cpu",
         gradient_clip_val=10.0,
-        callbacks=[*callbacks, Ema(0.9998), checkpoint],
+        callbacks=[*callbacks, BatchNormSchedule(freeze_from=0.6), Ema(0.9998), *checkpoints],
         logger=False,
         num_sanity_val_steps=0,
         enable_progress_bar=False,

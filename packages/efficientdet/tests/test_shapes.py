@@ -192,4 +192,4 @@ def test_every_object_stays_visible() -> None:
             visible = item.mask > 127
             for other in objects[position + 1 :]:
                 visible = visible & ~(other.mask > 127)
-            assert np.count_nonzero(visible) >= 0.35 * item.area
+            assert np.count_nonzero(visible) >= shapes.MIN_VISIBLE * item.area
