@@ -38,6 +38,7 @@ def test_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
     for name in ("best", "last"):
         content = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert content["hyper_parameters"]["model"]["name"] == "efficientdet_d0"
+    assert content["global_step"] == 4  # the last one is of the last epoch, whatever it scored
     rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
     assert {"train/loss", "train/loss_box", "val/mAP", "val/AP50"} <= rows[0].keys()
     assert len([row for row in rows if row["val/mAP"]]) == 2

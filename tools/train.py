@@ -36,10 +36,11 @@ def train(config: DictConfig) -> None:
     trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
 
     trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
-    best = trainer.checkpoint_callback.best_model_path
-    print(
-        f"best {config.monitor} {float(trainer.checkpoint_callback.best_model_score):.4f}: {best}"
-    )
+    checkpoint = trainer.checkpoint_callback
+    if checkpoint.best_model_score is None:
+        return  # never validated, so nothing is known to be the best
+    best = checkpoint.best_model_path
+    print(f"best {config.monitor} {float(checkpoint.best_model_score):.4f}: {best}")
     if "test" in data.splits:
         trainer.test(module, datamodule=data, ckpt_path=best)
 
