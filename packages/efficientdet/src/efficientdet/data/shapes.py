@@ -28,10 +28,10 @@ EMPTY_SHARE = 0.04
 MAX_OBJECTS = 8
 # Side of the square with the shape's area, in pixels: small, medium and large ones by COCO's terms.
 # Drawn no larger than 0.8 of the picture.
-SIDE_RANGE = (24, 150)
+SIDE_RANGE = (24, 128)
 MAX_SIDE_SHARE = 0.8
-MIN_IN_FRAME = 0.5
-MIN_VISIBLE = 0.6
+MIN_IN_FRAME = 0.6
+MIN_VISIBLE = 0.7
 NUM_TRIES = 8
 JPEG_QUALITY = 92
 # cv2 takes fixed-point vertices: 4 fractional bits are 1/16 px.
@@ -97,8 +97,8 @@ def draw_picture(
 ) -> tuple[np.ndarray, list[DrawnObject]]:
     """Return one ``(H, W, 3)`` uint8 BGR picture and its objects, from back to front.
 
-    Shapes of which less than half lies in the frame are placed anew, and those of which
-    less than 60 percent would stay visible are left out, so nothing in sight lacks its box.
+    Shapes of which less than 60 percent lies in the frame are placed anew, and those of which
+    less than 70 percent would stay visible are left out, so nothing in sight lacks its box.
     """
     canvas = _background(rng, picture_size)
     num_objects = 0 if rng.random() < EMPTY_SHARE else int(rng.integers(1, MAX_OBJECTS + 1))
