@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from timm.optim import Lamb
 
 from backbone.errors import UserError
 from backbone.train.batch_norm import BatchNormSchedule
@@ -170,15 +172,16 @@ def test_detections_go_back_to_the_original_picture(shapes: dict[str, Annotation
 def test_short_training_on_blood_cells(tmp_path: Path) -> None:
     root = Path(os.environ["COMPOUND_DATA"], "data/bccd")
     data = DetectionData(
-        root=str(root), read=voc_splits, image_size=128, batch_size=8, seed=0, scale=(0.9, 1.1)
+        root=str(root), read=voc_splits, image_size=128, batch_size=4, seed=0, scale=(0.9, 1.1)
     )
     torch.manual_seed(0)
     module = EfficientDetModule(
         model={"name": "efficientdet_d0", "image_size": 128},
         class_names=data.class_names,
-        optimizer=torch.optim.AdamW,
-        lr=2e-3,
-        base_batch_size=8,
+        optimizer=partial(Lamb, betas=(0.9, 0.98)),
+        lr=1e-2,
+        base_batch_size=4,
+        weight_decay=0.05,
     )
     trainer = trainer_in(tmp_path, 6)
     trainer.fit(module, datamodule=data)
