@@ -1,6 +1,7 @@
 """Optimizer, schedule, averaging and trackers."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,11 +10,12 @@ import torch
 from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor, nn
 
+from backbone.train import trackers
 from backbone.train.batch_norm import BatchNormSchedule
 from backbone.train.ema import Ema
 from backbone.train.optim import build_optimizer, clip_each, parameter_groups
 from backbone.train.schedule import warmup_cosine
-from backbone.train.trackers import FailSafe, logged_in
+from backbone.train.trackers import FailSafe
 
 
 def test_schedule_at_its_corners() -> None:
@@ -78,16 +80,37 @@ def test_a_tracker_that_fails_is_switched_off_once(caplog: pytest.LogCaptureFixt
     assert caplog.text.count("no route to host") == 1
 
 
-def test_login_is_found_without_asking(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    netrc = tmp_path / "netrc"
-    monkeypatch.setenv("NETRC", str(netrc))
-    for variable in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL"):
-        monkeypatch.delenv(variable, raising=False)
-    assert not logged_in()
-    netrc.write_text("machine api.wandb.ai login user password secret\n")
-    assert logged_in()
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert not logged_in()
+def wandb_mode(monkeypatch: pytest.MonkeyPatch, folder: Path, **environment: str) -> str:
+    for variable in ("MODE", "API_KEY", "DATA_DIR", "CACHE_DIR", "SILENT"):
+        monkeypatch.delenv(f"WANDB_{variable}", raising=False)
+    monkeypatch.setenv("NETRC", str(folder / "netrc"))
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody answers there
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(trackers, "WandbLogger", lambda **arguments: arguments["mode"])
+    return str(trackers.wandb_logger(save_dir=str(folder), project="project", name="name"))
+
+
+def test_wandb_goes_offline_without_a_word_where_nobody_is_logged_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert wandb_mode(monkeypatch, tmp_path) == "offline"
+    assert not caplog.text
+
+
+def test_wandb_goes_offline_where_its_server_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert wandb_mode(monkeypatch, tmp_path, WANDB_API_KEY="0" * 40) == "offline"
+    assert caplog.text.count("tracked offline") == 1
+
+
+def test_wandb_goes_online_for_who_is_logged_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(trackers.wandb, "login", lambda *, prompt: not prompt)
+    assert wandb_mode(monkeypatch, tmp_path) == "online"
+    assert wandb_mode(monkeypatch, tmp_path, WANDB_MODE="disabled") == "disabled"
 
 
 def batch_norm_after(callback: BatchNormSchedule, batches: Tensor) -> nn.BatchNorm2d:

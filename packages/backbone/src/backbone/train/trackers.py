@@ -1,12 +1,12 @@
 """Experiment trackers that never stand in a training's way."""
 
 import logging
-import netrc
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
 
@@ -81,24 +81,21 @@ def wandb_logger(*, save_dir: str, project: str, name: str, mode: str | None = N
         save_dir: the run's folder.
         project: name of the W&B project.
         name: name of the run.
-        mode: ``online`` or ``offline``; None goes online where the user is logged in.
+        mode: ``online`` or ``offline``; None takes the environment's ``WANDB_MODE``, else goes
+            online where the user is logged in and W&B answers.
     """
     for variable, folder in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
         os.environ.setdefault(variable, str(Path(save_dir, "wandb", folder)))
     os.environ.setdefault("WANDB_SILENT", "true")
-    offline = (mode or ("online" if logged_in() else "offline")) != "online"
-    return WandbLogger(save_dir=save_dir, project=project, name=name, offline=offline)
+    mode = mode or os.environ.get("WANDB_MODE") or ("online" if can_log_in() else "offline")
+    # Not with `offline=True`: that goes through the environment, which W&B reads only once.
+    return WandbLogger(save_dir=save_dir, project=project, name=name, mode=mode)
 
 
-def logged_in() -> bool:
-    """Return whether W&B would find a key; asking W&B itself costs time or a question."""
-    if os.environ.get("WANDB_MODE"):
-        return os.environ["WANDB_MODE"] == "online"
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
-    path = os.environ.get("NETRC", Path.home() / ".netrc")
+def can_log_in() -> bool:
+    """Return whether W&B has a key of the user's and its server accepts it; never asks for one."""
     try:
-        return netrc.netrc(str(path)).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
+        return wandb.login(prompt=False)
+    except wandb.Error as error:  # a wrong key, no network, a server that is down
+        log.warning("W&B cannot be used online, so this run is tracked offline: %s", error)
         return False
