@@ -55,6 +55,7 @@ class DetectionData(pl.LightningDataModule):
         )
         self.scale = (scale[0], scale[1])
         self.transforms = transforms
+        self.first_epoch = 0
         self.splits = dict(read(root))
         for name, index in self.splits.items():
             if len(index) == 0:
@@ -70,11 +71,24 @@ class DetectionData(pl.LightningDataModule):
         """Names of the classes, in the order of the labels."""
         return self.splits["train"].class_names
 
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch that a resumed training begins with.
+
+        Lightning tells the sampler as well, but only after the workers have begun to prefetch.
+        """
+        assert self.trainer is not None
+        return {"first_epoch": self.trainer.current_epoch + 1}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin with the epoch of `state_dict`."""
+        self.first_epoch = state_dict["first_epoch"]
+
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, shuffled and augmented."""
         index = self.splits["train"]
         augment = Augment(self.size, scale=self.scale, transforms=self.transforms)
         sampler = EpochSampler(len(index), seed=self.seed, batch_size=self.batch_size)
+        sampler.set_epoch(self.first_epoch)
         return self._loader(DetectionDataset(index, augment), sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
@@ -101,6 +115,8 @@ class DetectionData(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=self.num_workers > 0,
             worker_init_fn=_one_thread,
+            # Its own, or each new iterator would draw from the one that stochastic depth uses.
+            generator=torch.Generator(),
         )
 
 
