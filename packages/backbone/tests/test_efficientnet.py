@@ -3,6 +3,7 @@
 from typing import cast
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -23,7 +24,6 @@ def randomise_norms(model: nn.Module) -> None:
 
 @pytest.mark.parity
 def test_outputs_equal_timm() -> None:
-    timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     theirs = timm.create_model("tf_efficientnet_b0", pretrained=False).eval()
     randomise_norms(theirs)

@@ -117,8 +117,15 @@ def batch_norm_after(callback: BatchNormSchedule, batches: Tensor) -> nn.BatchNo
     norm = nn.BatchNorm2d(1, momentum=0.01)
     module = SimpleNamespace(modules=lambda: [norm])
     for step, batch in enumerate(batches):
-        trainer = SimpleNamespace(global_step=step, estimated_stepping_batches=len(batches))
-        callback.on_train_batch_start(trainer, module, None, 0)
+        # Two epochs, two batches accumulated into a step.
+        epoch, batch_idx = divmod(step, len(batches) // 2)
+        trainer = SimpleNamespace(
+            current_epoch=epoch,
+            num_training_batches=len(batches) // 2,
+            global_step=step // 2,
+            estimated_stepping_batches=len(batches) // 2,
+        )
+        callback.on_train_batch_start(trainer, module, None, batch_idx)
         norm(batch)
     return norm
 

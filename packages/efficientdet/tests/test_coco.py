@@ -1,7 +1,6 @@
 """COCO's JSON: what is read, and one clear message for each thing that is wrong."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +174,8 @@ def test_missing_picture_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.parametrize(("split", "num_pictures"), [("train2017", 120), ("val2017", 100)])
-def test_pictures_of_coco_itself(split: str, num_pictures: int) -> None:
-    if "COMPOUND_DATA" not in os.environ:
-        pytest.skip("COMPOUND_DATA is not set")
-    root = Path(os.environ["COMPOUND_DATA"]) / "data" / "coco"
+def test_pictures_of_coco_itself(compound_data: Path, split: str, num_pictures: int) -> None:
+    root = compound_data / "data" / "coco"
     index = read_coco(root / "annotations" / f"instances_{split}.json", root / split)
     assert len(index) == num_pictures
     assert len(index.class_names) == 80

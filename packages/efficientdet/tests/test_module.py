@@ -1,14 +1,12 @@
 """The Lightning module: learning, resuming, and checkpoints that stand by themselves."""
 
 import json
-import os
 import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -77,23 +75,23 @@ def trainer_in(folder: Path, epochs: int, *callbacks: Callback) -> pl.Trainer:
     )
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])  # a worker prefetches, maybe of a wrong epoch
 def test_resumed_run_ends_like_one_that_never_stopped(
-    shapes: dict[str, AnnotationIndex], tmp_path: Path
+    shapes: dict[str, AnnotationIndex], tmp_path: Path, num_workers: int
 ) -> None:
     def fit(folder: str, *callbacks: Callback, ckpt_path: Path | None = None) -> dict[str, Any]:
-        # A worker, which prefetches, and stochastic depth, which D0 does not have.
-        data = data_of(shapes, num_workers=1)
-        module = module_of(data, "efficientdet_d1")
-        trainer = trainer_in(tmp_path / folder, 4, *callbacks)
+        data = data_of(shapes, num_workers=num_workers)
+        module = module_of(data, "efficientdet_d1")  # with stochastic depth, unlike D0
+        trainer = trainer_in(tmp_path / folder, 2, *callbacks)
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
         last = tmp_path / folder / "checkpoints" / "last.ckpt"
         return torch.load(last, weights_only=True)
 
     whole = fit("whole")
-    half = fit("half", StopAfter(2))
+    half = fit("half", StopAfter(1))
     resumed = fit("resumed", ckpt_path=tmp_path / "half" / "checkpoints" / "last.ckpt")
-    assert half["epoch"] == 1
-    assert resumed["global_step"] == whole["global_step"] == 16
+    assert half["epoch"] == 0
+    assert resumed["global_step"] == whole["global_step"] == 8
     for key in ("state_dict", "current_model_state"):  # the average, and the raw weights
         assert all(torch.equal(value, resumed[key][name]) for name, value in whole[key].items())
         assert any(not torch.equal(value, half[key][name]) for name, value in whole[key].items())
@@ -156,7 +154,7 @@ def test_broken_training_picture_is_listed_at_the_end(
     data = data_of(shapes | {"train": replace(index, image_dir=tmp_path / "pictures")})
     trainer_in(tmp_path, 2).fit(module_of(data), datamodule=data)
     assert caplog.text.count(str(broken)) == 1
-    assert "1 training pictures could not be read" in caplog.text
+    assert "1 training pictures could not be used" in caplog.text
 
 
 def test_detections_go_back_to_the_original_picture(shapes: dict[str, AnnotationIndex]) -> None:
@@ -167,12 +165,17 @@ def test_detections_go_back_to_the_original_picture(shapes: dict[str, Annotation
     found = Detections(boxes, torch.ones(1), torch.zeros(1, dtype=torch.long))
     (moved,) = to_source([found], batch)
     assert moved.boxes_xyxy.tolist() == [[16.0, 32.0, 64.0, 100.0]]
+    # 427 high and 640 wide: 42.7 rows were rounded to 43, so a row is 427 / 43 and not 10.
+    batch = batch._replace(source_sizes=torch.tensor([[427, 640]]))
+    (moved,) = to_source([found], batch)
+    assert moved.boxes_xyxy.flatten().tolist() == pytest.approx(
+        [40.0, 8 * 427 / 43, 160.0, 40 * 427 / 43]
+    )
 
 
 @pytest.mark.real
-@pytest.mark.skipif("COMPOUND_DATA" not in os.environ, reason="COMPOUND_DATA is not set")
-def test_short_training_on_blood_cells(tmp_path: Path) -> None:
-    root = Path(os.environ["COMPOUND_DATA"], "data/bccd")
+def test_short_training_on_blood_cells(compound_data: Path, tmp_path: Path) -> None:
+    root = compound_data / "data/bccd"
     data = DetectionData(
         root=str(root), read=voc_splits, image_size=128, batch_size=4, seed=0, scale=(0.9, 1.1)
     )
@@ -188,5 +191,4 @@ def test_short_training_on_blood_cells(tmp_path: Path) -> None:
     trainer = trainer_in(tmp_path, 6)
     trainer.fit(module, datamodule=data)
     assert set(METRICS) == {k.removeprefix("val/") for k in trainer.callback_metrics if "val/" in k}
-    assert np.isfinite(module.best_map)
     assert trainer.callback_metrics["val/AP50"] > 0.05

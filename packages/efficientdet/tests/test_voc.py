@@ -1,6 +1,5 @@
 """Pascal VOC's XML: what is read, and one clear message for each thing that is wrong."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -154,10 +153,8 @@ def test_missing_folder_tells_the_layout(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-def test_blood_cells() -> None:
-    if "COMPOUND_DATA" not in os.environ:
-        pytest.skip("COMPOUND_DATA is not set")
-    root = Path(os.environ["COMPOUND_DATA"]) / "data" / "bccd"
+def test_blood_cells(compound_data: Path) -> None:
+    root = compound_data / "data" / "bccd"
     splits = [read_voc(root, split) for split in ("train", "val", "test")]
     assert [len(index) for index in splits] == [205, 87, 72]
     assert {index.class_names for index in splits} == {("Platelets", "RBC", "WBC")}

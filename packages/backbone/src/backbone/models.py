@@ -37,5 +37,5 @@ def create_model(
         in_channels=in_channels,
     )
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, name=name)
     return model

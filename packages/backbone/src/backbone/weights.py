@@ -12,17 +12,25 @@ from backbone.errors import UserError
 _MODULE_PREFIX = "model."
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | Path, *, name: str) -> dict[str, Tensor]:
     """Read a network's tensors from ``.safetensors``, ``.pth`` or a run's ``.ckpt``.
 
     Nothing is ever unpickled but tensors and plain values.
 
+    Args:
+        path: the file.
+        name: the variant that the tensors are for. A run's checkpoint knows its own, and variants
+            can differ without a tensor that does (EfficientDet D6 and D7).
+
     Raises:
-        UserError: the file is missing, damaged, or holds no tensors.
+        UserError: the file is missing, damaged, of another variant, or holds no tensors.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"weights={path}: there is no such file.")
+        raise UserError(
+            f"weights={path}: there is no such file; give the path of a checkpoint or of a "
+            ".safetensors or .pth file"
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -31,6 +39,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         reason = (str(error) or repr(error)).splitlines()[0]
         raise UserError(f"weights={path}: this file cannot be read as weights: {reason}") from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        trained_as = content.get("hyper_parameters", {}).get("model", {}).get("name", name)
+        if trained_as != name:
+            raise UserError(f"weights={path} were trained as {trained_as}; they do not fit {name}")
         content = {
             key.removeprefix(_MODULE_PREFIX): value
             for key, value in content["state_dict"].items()
@@ -41,13 +52,13 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return content
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
-    """Fill ``model`` with the tensors of ``path``; every one must be there and fit.
+def load_weights(model: nn.Module, path: str | Path, *, name: str) -> None:
+    """Fill ``model``, the variant ``name``, with the tensors of ``path``; all of them must fit.
 
     Raises:
-        UserError: a tensor is missing, unknown, or of another shape.
+        UserError: a tensor is missing, unknown, or of another shape; see also `read_state_dict`.
     """
-    state = read_state_dict(path)
+    state = read_state_dict(path, name=name)
     own = model.state_dict()
     misfits = [f"{key} is missing" for key in own.keys() - state.keys()]
     misfits += [f"{key} is unknown" for key in state.keys() - own.keys()]

@@ -3,6 +3,7 @@
 Shapes: B = batch, A = anchors a place (9), K = classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -13,7 +14,7 @@ from efficientdet.anchors import ANCHORS_PER_PLACE, make_anchors
 from efficientdet.bifpn import BiFPN
 from efficientdet.heads import PRIOR_BIAS, Head
 from efficientdet.postprocess import Detections, postprocess
-from efficientdet.specs import DetSpec
+from efficientdet.specs import DetSpec, both_sides
 
 # ImageNet statistics on the scale of 0..255.
 MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
@@ -26,7 +27,7 @@ class EfficientDet(nn.Module):
     Args:
         spec: the variant's row.
         num_classes: K.
-        image_size: the size it is used at, kept for those who ask; any size works.
+        image_size: the side, or height and width, it is used at; kept for those who ask, any works.
         pyramid: the backbone; by default the spec's own EfficientNet.
     """
 
@@ -38,13 +39,13 @@ class EfficientDet(nn.Module):
         spec: DetSpec,
         *,
         num_classes: int = 90,
-        image_size: int | None = None,
+        image_size: int | Sequence[int] | None = None,
         pyramid: Pyramid | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.num_classes = num_classes
-        self.image_size = image_size or spec.image_size
+        self.image_size = both_sides(image_size or spec.image_size)
         if pyramid is None:
             net = replace(EFFICIENTNET[spec.backbone], survival=spec.backbone_survival)
             pyramid = EfficientNetTrunk(net)

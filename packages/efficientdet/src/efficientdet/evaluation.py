@@ -40,6 +40,7 @@ class CocoEvaluator:
 
     def __init__(self, index: AnnotationIndex) -> None:
         self.index = index
+        self._image_ids: list[int] = []
         self._rows: list[np.ndarray] = []
 
     def add(self, image_id: int, detections: Detections) -> None:
@@ -52,27 +53,45 @@ class CocoEvaluator:
         rows[:, 3:5] = boxes[:, 2:] - boxes[:, :2]
         rows[:, 5] = detections.scores.double().cpu().numpy()
         rows[:, 6] = self.index.category_ids[labels]
+        self._image_ids.append(image_id)
         self._rows.append(rows)
 
     def results(self) -> np.ndarray:
         """Return all processes' rows ``(N, 7)``: image id, x, y, w, h, score, category id."""
-        own = np.concatenate([np.empty((0, 7)), *self._rows])
-        if not (dist.is_available() and dist.is_initialized()):
-            return own
-        gathered: list[np.ndarray] = [own] * dist.get_world_size()
-        dist.all_gather_object(gathered, own)
-        return np.concatenate(gathered)
+        return _gathered(np.concatenate([np.empty((0, 7)), *self._rows]))
+
+    def image_ids(self) -> np.ndarray:
+        """Return the ids ``(P,)`` of the pictures that all processes were given."""
+        return _gathered(np.array(self._image_ids, np.int64))
 
 
-def score(index: AnnotationIndex, results: np.ndarray) -> CocoScores:
-    """Score COCO result rows against an index; see `CocoEvaluator.results`."""
+def _gathered(own: np.ndarray) -> np.ndarray:
+    if not (dist.is_available() and dist.is_initialized()):
+        return own
+    gathered: list[np.ndarray] = [own] * dist.get_world_size()
+    dist.all_gather_object(gathered, own)
+    return np.concatenate(gathered)
+
+
+def score(index: AnnotationIndex, results: np.ndarray, image_ids: np.ndarray) -> CocoScores:
+    """Score COCO result rows against an index.
+
+    Args:
+        index: the ground truth.
+        results: ``(N, 7)``, see `CocoEvaluator.results`.
+        image_ids: ``(P,)``, pictures that count: all of the index, or those looked at.
+    """
     names = index.class_names
-    if len(results) == 0:  # pycocotools cannot load an empty list
-        return CocoScores(dict.fromkeys(METRICS, 0.0), dict.fromkeys(names, 0.0))
     with contextlib.redirect_stdout(io.StringIO()):
         truth = to_coco(index)
-        found = truth.loadRes(results)  # pyright: ignore[reportArgumentType]
+        if len(results):
+            found = truth.loadRes(results)  # pyright: ignore[reportArgumentType]
+        else:  # pycocotools cannot load an empty list
+            found = COCO()
+            found.dataset = truth.dataset | {"annotations": []}  # pyright: ignore[reportAttributeAccessIssue]
+            found.createIndex()
         evaluation = COCOeval(truth, found, "bbox")
+        evaluation.params.imgIds = image_ids.tolist()  # pyright: ignore[reportAttributeAccessIssue]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -1,5 +1,6 @@
 """Detectors by name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from backbone import Pyramid
@@ -18,7 +19,7 @@ def create_model(
     name: str,
     *,
     num_classes: int = 90,
-    image_size: int | None = None,
+    image_size: int | Sequence[int] | None = None,
     backbone: Pyramid | None = None,
     weights: str | Path | None = None,
 ) -> EfficientDet:
@@ -27,9 +28,11 @@ def create_model(
     Args:
         name: one of `list_models`.
         num_classes: number of classes; 90 for the published COCO heads.
-        image_size: side of the pictures it is used at; the published one by default.
+        image_size: side of the pictures it is used at, or height and width; the published side by
+            default.
         backbone: a feature pyramid in place of the variant's own.
-        weights: path of a file written by this project, or None for random weights.
+        weights: path of a file written by this project, or None for random weights. Public
+            weights (``"coco"``) are still to come.
 
     Raises:
         UserError: the name is unknown or the weights do not fit.
@@ -41,5 +44,5 @@ def create_model(
         pyramid=backbone,
     )
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, name=name)
     return model

@@ -1,7 +1,4 @@
-"""EfficientDet as a Lightning module: ``tools/train.py task=det model=d0``.
-
-The published D0 reaches 34.6 AP on COCO test-dev after 300 epochs.
-"""
+"""EfficientDet as a Lightning module: ``tools/train.py task=det model=d0``."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +57,8 @@ class EfficientDetModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         # All that rebuilding the network takes, as plain values: loads with weights_only.
-        self.save_hyperparameters({"model": dict(model), "class_names": list(class_names)})
+        rebuild = {key: value for key, value in model.items() if key != "weights"}
+        self.save_hyperparameters({"model": rebuild, "class_names": list(class_names)})
         self.model = create_model(**model, num_classes=len(class_names))
         self.optimizer = optimizer
         self.lr = lr
@@ -98,8 +96,8 @@ class EfficientDetModule(pl.LightningModule):
         self.unreadable.update(batch.unreadable)
         if len(self.unreadable) > MAX_UNREADABLE:
             raise UserError(
-                f"data: over {MAX_UNREADABLE} training pictures cannot be read, such as "
-                f"{min(self.unreadable)}; check the data set before training on it."
+                f"data: over {MAX_UNREADABLE} training pictures cannot be used, for one "
+                f"{min(self.unreadable)}; check the data set before training on it"
             )
 
     def configure_gradient_clipping(
@@ -146,8 +144,8 @@ class EfficientDetModule(pl.LightningModule):
         """Keep what is found for the score; return it in pixels of the network's input."""
         if batch.unreadable:
             raise UserError(
-                f"data: {batch.unreadable[0]} cannot be read, and a score without it would be "
-                "wrong; mend the file or take it out of the annotations."
+                f"data: {batch.unreadable[0]}; a score without this picture would be wrong, so "
+                "mend it or take it out of the annotations"
             )
         assert self._evaluator is not None
         found = self.model.predict(batch.images)
@@ -175,17 +173,17 @@ class EfficientDetModule(pl.LightningModule):
     def _score(self, split: str) -> tuple[CocoScores, np.ndarray]:
         assert self._evaluator is not None
         results = self._evaluator.results()
-        scores = score(self._evaluator.index, results)
+        scores = score(self._evaluator.index, results, self._evaluator.image_ids())
         # Every process has scored the same rows; there is nothing to reduce.
         for name, value in scores.metrics.items():
             self.log(f"{split}/{name}", value, prog_bar=name in ("mAP", "AP50"))
         return scores, results
 
     def on_fit_end(self) -> None:
-        """Say what could not be read, if anything."""
+        """Say what could not be used, if anything."""
         if self.unreadable:
             log.warning(
-                "%d training pictures could not be read and were left out:\n  %s",
+                "%d training pictures could not be used and were left out:\n  %s",
                 len(self.unreadable),
                 "\n  ".join(sorted(self.unreadable)),
             )
@@ -194,9 +192,11 @@ class EfficientDetModule(pl.LightningModule):
 def to_source(found: Sequence[Detections], batch: Batch) -> list[Detections]:
     """Bring detections from the network's input to the original pictures, and inside them."""
     network_size = torch.tensor(batch.images.shape[-2:], device=batch.images.device)
-    # One factor a picture: it was scaled until it fitted, see `ScaleJitter`.
-    factors = (batch.source_sizes / network_size).amax(1)
-    limits = batch.source_sizes.flip(1).repeat(1, 2)  # (B, 4) width, height, width, height
+    source = batch.source_sizes.double()
+    # `ScaleJitter` scaled each picture until it fitted, and rounded the sides to whole pixels.
+    fitted = (source * (network_size / source).amin(1, keepdim=True)).round().clamp(min=1)
+    limits = source.flip(1).repeat(1, 2).float()  # (B, 4) width, height, width, height
+    factors = (source / fitted).flip(1).repeat(1, 2).float()
     return [
         d._replace(boxes_xyxy=(d.boxes_xyxy * factor).clamp(min=0).minimum(limit))
         for d, factor, limit in zip(found, factors, limits, strict=True)

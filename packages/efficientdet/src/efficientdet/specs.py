@@ -4,8 +4,11 @@ The paper's scaling equations do not reproduce the published networks (D2's widt
 D7's resolution): the official table is the definition. Nothing here imports torch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from backbone.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,18 @@ class DetSpec:
     def levels(self) -> range:
         """The pyramid levels that the heads see; level l has stride ``2 ** l``."""
         return range(self.min_level, self.max_level + 1)
+
+
+def both_sides(image_size: int | Sequence[int]) -> tuple[int, int]:
+    """Return the height and width that one side, or height and width, stand for.
+
+    Raises:
+        UserError: it is neither; it may come from a command line.
+    """
+    sides: Any = image_size if isinstance(image_size, Sequence) else (image_size, image_size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise UserError(f"image_size={image_size}: expected pixels, such as 512 or [384,512]")
+    return sides[0], sides[1]
 
 
 def _spec(name: str, backbone: str, *numbers: int, **rest: float | str) -> DetSpec:

@@ -1,6 +1,6 @@
 """What a detector shows on Weights & Biases besides its scalars."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class WandbMedia(pl.Callback):
 
     Args:
         every_n_epochs: how often pictures are logged.
-        num_pictures: how many; always the first ones of the validation split.
+        num_pictures: how many; always the first process's first ones of the validation split.
         min_score: detections below this are not drawn.
     """
 
@@ -47,14 +47,11 @@ class WandbMedia(pl.Callback):
         """Keep the first pictures with what was found in them."""
         last = trainer.current_epoch + 1 == trainer.max_epochs
         due = last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if not (due and trainer.is_global_zero):
-            return
-        names = data_of(trainer).class_names
-        for picture, boxes, labels, found in zip(
-            batch.images, batch.boxes, batch.labels, outputs["detections"], strict=True
-        ):
-            if len(self._pictures) < self.num_pictures:
-                self._pictures.append(self._image(picture, boxes, labels, found, names))
+        left = self.num_pictures - len(self._pictures)
+        if due and left > 0 and trainer.is_global_zero:
+            names = data_of(trainer).class_names
+            found = outputs["detections"]
+            _attempt(trainer, lambda _: self._keep(batch, found, names, left))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the pictures that were kept."""
@@ -66,12 +63,20 @@ class WandbMedia(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log AP per class and the best weights."""
         assert isinstance(pl_module, EfficientDetModule)
-        rows = [[name, ap] for name, ap in pl_module.class_ap.items()]
-        table = {"val/AP_per_class": wandb.Table(columns=["class", "AP"], data=rows)}
-        _attempt(trainer, lambda logger: logger.experiment.log(table))
+        if not trainer.is_global_zero:
+            return
+        _attempt(trainer, lambda logger: _log_class_ap(logger, pl_module.class_ap))
         best = Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))
         if best.is_file():
             _attempt(trainer, lambda logger: _log_weights(logger, best))
+
+    def _keep(
+        self, batch: Batch, found: Sequence[Detections], names: tuple[str, ...], count: int
+    ) -> None:
+        for picture, boxes, labels, detections in zip(
+            batch.images[:count], batch.boxes, batch.labels, found, strict=False
+        ):
+            self._pictures.append(self._image(picture, boxes, labels, detections, names))
 
     def _image(
         self,
@@ -116,6 +121,11 @@ def _attempt(trainer: pl.Trainer, action: Callable[[WandbLogger], object]) -> No
     for tracker in trainer.loggers:
         if isinstance(tracker, FailSafe) and isinstance(logger := tracker.inner, WandbLogger):
             tracker.attempt(lambda logger=logger: action(logger))
+
+
+def _log_class_ap(logger: WandbLogger, class_ap: Mapping[str, float]) -> None:
+    rows = [[name, ap] for name, ap in class_ap.items()]
+    logger.experiment.log({"val/AP_per_class": wandb.Table(columns=["class", "AP"], data=rows)})
 
 
 def _log_weights(logger: WandbLogger, checkpoint: Path) -> None:

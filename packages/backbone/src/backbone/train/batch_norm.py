@@ -11,8 +11,8 @@ class BatchNormSchedule(pl.Callback):
 
     With a momentum of 0.01 the initial variance of 1 still weighs 5 % after 300 steps, which
     drowns the small variances behind freshly drawn convolutions and ruins the first evaluations.
-    Step n of a training therefore uses ``max(0.01, 1 / n)``: nothing of the initial values stays,
-    and from step 100 on it is the official code, which has no such warm-up.
+    Batch n of a training therefore uses ``max(0.01, 1 / n)``: nothing of the initial values stays,
+    and from batch 100 on it is the official code, which has no such warm-up.
 
     A network that has seen but a thousand small batches leans on each batch's own statistics and
     scores far less with the running ones. From ``freeze_from`` on the norms therefore use the
@@ -29,12 +29,12 @@ class BatchNormSchedule(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Set the momentum and the mode of this step."""
-        step = trainer.global_step
-        frozen = step >= self.freeze_from * trainer.estimated_stepping_batches
-        if step > 1 / BN_MOMENTUM and not frozen:
+        """Set the momentum and the mode of this batch."""
+        batches = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx
+        frozen = trainer.global_step >= self.freeze_from * trainer.estimated_stepping_batches
+        if batches > 1 / BN_MOMENTUM and not frozen:
             return
         for layer in pl_module.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.momentum = max(BN_MOMENTUM, 1 / (step + 1))
+            if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm):
+                layer.momentum = max(BN_MOMENTUM, 1 / (batches + 1))
                 layer.train(not frozen)

@@ -94,8 +94,10 @@ class Augment:
     Args:
         size: height and width of the result.
         scale: range of the scale jitter.
-        transforms: what comes after it, such as flips and colour.
-        min_box: shorter boxes, in pixels of the result, are dropped.
+        transforms: what comes after it, such as flips and colour. The official code flips before
+            it; here a flipped picture has its padding on the left, which costs less than to flip
+            pixels that are thrown away.
+        min_box: shorter boxes, in pixels of the result, are dropped; officially only empty ones.
     """
 
     def __init__(

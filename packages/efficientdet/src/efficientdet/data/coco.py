@@ -105,7 +105,10 @@ def _category_names(categories: list[dict[str, Any]], annotation_file: Path) -> 
         category_id = _field(entry, "id", int, place)
         if category_id in names:
             raise UserError(f"{place}: category id {category_id} occurs twice; make ids unique")
-        names[category_id] = _field(entry, "name", str, place)
+        name = _field(entry, "name", str, place)
+        if name in names.values():
+            raise UserError(f"{place}: the name {name!r} occurs twice; make names unique")
+        names[category_id] = name
     if not names:
         raise UserError(f"{annotation_file}: the list 'categories' is empty; name the classes")
     return dict(sorted(names.items()))
@@ -122,11 +125,14 @@ def _object(entry: dict[str, Any], labels: dict[int, int], place: str) -> tuple[
         )
     if len(bbox_xywh) != 4 or not all(isinstance(value, NUMBER) for value in bbox_xywh):
         raise UserError(f"{place}: bbox is {bbox_xywh!r}; four numbers x, y, w, h are needed")
+    crowd = entry.get("iscrowd", 0)
+    if crowd not in (0, 1):
+        raise UserError(f"{place}: iscrowd is {crowd!r}; 0 or 1 is needed")
     x, y, w, h = bbox_xywh
     record = ObjectRecord(
         box=(x, y, x + w, y + h),
         label=labels[category_id],
-        crowd=bool(entry.get("iscrowd", 0)),
+        crowd=bool(crowd),
         area=None if entry.get("area") is None else _field(entry, "area", NUMBER, place),
         place=f"annotation {entry.get('id', place)}",
     )

@@ -4,11 +4,12 @@ Shapes: B = batch, N = boxes of one picture.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -18,7 +19,7 @@ from efficientdet.data.index import AnnotationIndex
 
 
 class Sample(NamedTuple):
-    """One picture as the network will see it; ``unreadable`` names the file if it was none."""
+    """One picture as the network will see it; ``unreadable`` says why if it is a blank one."""
 
     image: np.ndarray
     boxes: np.ndarray
@@ -37,7 +38,7 @@ class Batch(NamedTuple):
         labels: one ``(N,)`` int64 a picture, 0..K-1.
         image_ids: ``(B,)`` int64.
         source_sizes: ``(B, 2)`` int64 height and width of the files' pictures.
-        unreadable: files that could not be decoded; blank pictures stand in for them.
+        unreadable: files and why `read_picture` refused them; blank pictures stand in for them.
     """
 
     images: Tensor
@@ -67,18 +68,40 @@ class DetectionDataset(Dataset[Sample]):
         """Return the picture of a draw, augmented by the draw's seed."""
         rows = self.index.rows(draw.index)
         path = self.index.image_dir / str(self.index.file_names[draw.index])
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-        unreadable = "" if image is not None else str(path)
+        width, height = self.index.sizes[draw.index].tolist()
         keep = ~self.index.crowd[rows]
-        if image is None:
-            width, height = self.index.sizes[draw.index]
+        unreadable = ""
+        try:
+            image = read_picture(path, width=width, height=height)
+        except ValueError as error:
+            unreadable = str(error)
             image = np.full((height, width, 3), PAD_COLOUR, np.uint8)
             keep[:] = False
         boxes, labels = self.index.boxes[rows][keep], self.index.labels[rows][keep]
-        size = (image.shape[0], image.shape[1])
         image, boxes, labels = self.augment(image, boxes, labels, seed=draw.seed)
         image_id = int(self.index.image_ids[draw.index])
-        return Sample(image, boxes, labels, image_id, size, unreadable)
+        return Sample(image, boxes, labels, image_id, (height, width), unreadable)
+
+
+def read_picture(path: Path, *, width: int, height: int) -> np.ndarray:
+    """Return a picture as it is stored, ``(height, width, 3)`` uint8 RGB.
+
+    As in COCO's annotations, a rotation in the EXIF data does not count.
+
+    Raises:
+        ValueError: it cannot be decoded to its end, or has another size than its annotation says.
+    """
+    try:
+        with Image.open(path) as picture:
+            image = np.asarray(picture.convert("RGB"))
+    except Exception as error:  # Pillow raises all sorts of things on damaged files
+        raise ValueError(f"{path} cannot be decoded") from error
+    if image.shape[:2] != (height, width):
+        raise ValueError(
+            f"{path} is {image.shape[1]} x {image.shape[0]} pixels, but its annotation says "
+            f"{width} x {height}"
+        )
+    return image
 
 
 def collate(samples: Sequence[Sample]) -> Batch:

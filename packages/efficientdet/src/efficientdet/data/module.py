@@ -1,5 +1,6 @@
 """The data module of every detection data set, whatever its format."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,8 +16,9 @@ from backbone.errors import UserError
 from efficientdet.data.augment import Augment
 from efficientdet.data.dataset import DetectionDataset, collate
 from efficientdet.data.index import AnnotationIndex
+from efficientdet.specs import both_sides
 
-Size = int | Sequence[int]
+log = logging.getLogger(__name__)
 
 
 class DetectionData(pl.LightningDataModule):
@@ -38,7 +40,7 @@ class DetectionData(pl.LightningDataModule):
         *,
         root: str,
         read: Callable[[str], Mapping[str, AnnotationIndex]],
-        image_size: Size,
+        image_size: int | Sequence[int],
         batch_size: int,
         seed: int,
         num_workers: int | None = None,
@@ -46,8 +48,11 @@ class DetectionData(pl.LightningDataModule):
         transforms: Sequence[A.BasicTransform] = (),
     ) -> None:
         super().__init__()
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-        self.size = (height, width)
+        if batch_size < 1:
+            raise UserError(f"data.batch_size={batch_size}: expected 1 or more")
+        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+            raise UserError(f"data.scale={list(scale)}: expected two factors, such as [0.1,2.0]")
+        self.size = both_sides(image_size)
         self.batch_size = batch_size
         self.seed = seed
         self.num_workers = (
@@ -58,13 +63,9 @@ class DetectionData(pl.LightningDataModule):
         self.first_epoch = 0
         self.splits = dict(read(root))
         for name, index in self.splits.items():
-            if len(index) == 0:
-                raise UserError(f"data: the {name} split in {index.image_dir} has no pictures.")
-        if len(self.splits["train"]) < batch_size:
-            raise UserError(
-                f"data.batch_size={batch_size} is more than the {len(self.splits['train'])} "
-                "training pictures; choose a smaller one."
-            )
+            if index.repairs:
+                told = ", ".join(f"{count} {repair}" for repair, count in index.repairs.items())
+                log.warning("%s split: %s", name, told)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -89,6 +90,11 @@ class DetectionData(pl.LightningDataModule):
         augment = Augment(self.size, scale=self.scale, transforms=self.transforms)
         sampler = EpochSampler(len(index), seed=self.seed, batch_size=self.batch_size)
         sampler.set_epoch(self.first_epoch)
+        if len(sampler) == 0:
+            raise UserError(
+                f"data.batch_size={self.batch_size} is too much for {len(index)} training "
+                "pictures on every device; choose a smaller one"
+            )
         return self._loader(DetectionDataset(index, augment), sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
