@@ -65,6 +65,8 @@ def test_loggers_combine(loggers: str) -> None:
         (["data.read.num_train=true"], "expected a number"),
         (["trainer.deterministic=2"], "expected true or false"),
         (["data.scale=[1"], "the command line cannot be read"),
+        (["det"], "'det' is no setting; settings are written as key=value"),
+        (["hydra.foo=1"], "key 'hydra.foo' is unknown"),
     ],
 )
 def test_mistakes_are_answered(arguments: list[str], message: str) -> None:
@@ -80,3 +82,4 @@ def test_sound_command_lines_pass() -> None:
         ["task=det", "model=d0,d2", "data=voc", "data.root=/x", "optim=adamw", "optim.lr=1e-3",
          "logger=[csv,tensorboard]", "+trainer.profiler=simple", "hydra.run.dir=/y", "seed=1,2"],
     )  # fmt: skip
+    _launch.check_overrides("train", ["--cfg", "job", "data=coco,voc", "data.read.val=x"])

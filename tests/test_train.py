@@ -59,6 +59,7 @@ def test_mistakes_end_in_one_line_and_exit_code_2(tmp_path: Path) -> None:
         (["data=coco", "data.root=/nowhere"], "error: data.root=/nowhere"),
         (["data=coco"], "error: data.root"),
         (["ckpt_path=none.ckpt"], "error: ckpt_path=none.ckpt"),
+        (["+trainer.foo=1", *TINY], "error: trainer: "),
     ):
         done = train(tmp_path, *arguments)
         assert done.returncode == 2, done.stderr

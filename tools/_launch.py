@@ -6,7 +6,9 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import AnyNode, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -33,6 +36,8 @@ _NOISE = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*The number of training batches .* is smaller than the logging interval.*",
     ".*`lr_scheduler.step.*` before `optimizer.step.*",
+    ".*Grad strides do not match bucket view strides.*",
+    ".*sync_dist=True.*",  # every process has scored the same rows
 )
 
 
@@ -63,6 +68,9 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
         UserError: an unknown key or group, an unknown choice of a group, or a value of another
             kind than the one it replaces.
     """
+    for before, word in pairwise(("", *arguments)):
+        if not ("=" in word or word.startswith(("-", "~")) or before.startswith("-")):
+            raise UserError(f"{word!r} is no setting; settings are written as key=value")
     overrides = [a for a in arguments if "=" in a or a.startswith("~")]
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
@@ -76,37 +84,44 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
         if is_group and not override.is_delete():
             options = sorted(p.stem for p in (CONFIGS / key).glob("[!_]*.yaml"))
             for choice in _choices(override.value()):
-                if choice not in options:
-                    _refuse_choice(key, choice, options)
+                _check_choice(key, choice, options)
+    groups = [p.name for p in CONFIGS.iterdir() if p.is_dir()]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        defaults = compose(
-            config_name, [o.input_line for o in choices if not o.is_sweep_override()]
-        )
-        keys = dict(_leaves(defaults))
-        groups = [p.name for p in CONFIGS.iterdir() if p.is_dir()]
-        for override in values:
-            key = str(override.key_or_group)
-            if key.startswith("hydra.") or override.is_add() or override.is_force_add():
-                continue
-            closest(key, [*keys, *groups], what="key")
-            _check_kind(key, override.value(), keys[key])
+        for chosen in product(*map(_alternatives, choices)):
+            keys = dict(_leaves(compose(config_name, list(chosen), return_hydra_config=True)))
+            for override in values:
+                key = str(override.key_or_group)
+                if override.is_add() or override.is_force_add():
+                    continue
+                closest(key, [*keys, *groups], what="key")
+                _check_kind(key, override.value(), keys[key])
+
+
+def _alternatives(override: Override) -> list[str]:
+    """Return the overrides that a sweep over a group stands for, else the override itself."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    return [f"{override.key_or_group}={choice}" for choice in _choices(override.value())]
 
 
 def _choices(value: Any) -> list[str]:
     if hasattr(value, "list"):  # a sweep over choices
         value = value.list
-    return [str(v) for v in value] if isinstance(value, list) else [str(value)]
+    values = value if isinstance(value, list) else [value]
+    return ["null" if v is None else str(v) for v in values]
 
 
-def _refuse_choice(group: str, choice: str, options: list[str]) -> None:
-    try:
-        closest(choice, options, what=group)
-    except UserError as error:
-        listed = ", ".join(options)
-        raise UserError(f"{group}={choice}: {error}; available: {listed}") from None
+def _check_choice(group: str, choice: str, options: list[str]) -> None:
+    if choice in options:
+        return
+    near = get_close_matches(choice, options, cutoff=0.5)
+    advice = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UserError(f"{group}={choice}: {advice}available: {', '.join(options)}")
 
 
 def _check_kind(key: str, value: Any, default: Any) -> None:
+    if key.startswith("hydra."):  # Hydra knows better, such as hydra.verbose=[a,b]
+        return
     number = isinstance(default, int | float) and not isinstance(default, bool)
     given_number = isinstance(value, int | float) and not isinstance(value, bool)
     given_text = isinstance(value, str) and not value.startswith("$")
@@ -157,20 +172,25 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
 def mistakes_told() -> Iterator[None]:
     """Turn a user's mistake inside the block into one line on stderr and exit code 2.
 
-    Hydra wraps what goes wrong while it builds an object; the mistake is looked for inside.
-    Anything else is a bug of ours and passes with its traceback.
+    Hydra wraps what goes wrong while it builds an object from the configuration; the reason is
+    looked for inside. Anything else is a bug of ours and passes with its traceback.
     """
     try:
         yield
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        found: BaseException | None = error
-        while found is not None and not isinstance(found, UserError):
-            found = found.__cause__ or found.__context__
-        if found is None and not isinstance(error, OmegaConfBaseException):
+        if os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        print(f"error: {found or _first_line(error)}", file=sys.stderr)
+        reason: BaseException = error
+        while not isinstance(reason, UserError) and (
+            inner := reason.__cause__ or reason.__context__
+        ):
+            reason = inner
+        where = ""
+        if isinstance(error, InstantiationException) and not isinstance(reason, UserError):
+            where = f"{str(error).rpartition('full_key: ')[2].strip()}: "
+        print(f"error: {where}{_first_line(reason)}", file=sys.stderr)
         sys.exit(EXIT_MISTAKE)
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
+    return (str(error) or repr(error)).strip().splitlines()[0]

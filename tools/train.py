@@ -11,14 +11,17 @@ def train(config: DictConfig) -> None:
     import pytorch_lightning as pl
     from hydra.utils import instantiate
     from pytorch_lightning.loggers import CSVLogger
+    from pytorch_lightning.utilities import rank_zero_only
 
     from backbone.errors import UserError
+    from backbone.train.resume import check_resumable
     from backbone.train.trackers import FailSafe
 
     output_dir = Path(config.paths.output_dir)
-    ckpt_path = config.ckpt_path
-    if ckpt_path is not None and not Path(ckpt_path).is_file():
-        raise UserError(f"ckpt_path={ckpt_path}: there is no such file")
+    if getattr(rank_zero_only, "rank", 0) == 0 and (output_dir / "checkpoints").exists():
+        raise UserError(f"{output_dir} holds a run already; give hydra.run.dir another folder")
+    if config.ckpt_path is not None:
+        check_resumable(config.ckpt_path, max_epochs=config.trainer.max_epochs)
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = instantiate(config.data)
@@ -35,12 +38,13 @@ def train(config: DictConfig) -> None:
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
 
-    trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+    trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
     checkpoint = trainer.checkpoint_callback
     if checkpoint.best_model_score is None:
         return  # never validated, so nothing is known to be the best
     best = checkpoint.best_model_path
-    print(f"best {config.monitor} {float(checkpoint.best_model_score):.4f}: {best}")
+    if trainer.is_global_zero:
+        print(f"best {config.monitor} {float(checkpoint.best_model_score):.4f}: {best}")
     if "test" in data.splits:
         trainer.test(module, datamodule=data, ckpt_path=best)
 

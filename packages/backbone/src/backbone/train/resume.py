@@ -1,0 +1,32 @@
+"""Going on where a run stopped."""
+
+from pathlib import Path
+
+import torch
+
+from backbone.errors import UserError
+
+
+def check_resumable(path: str | Path, *, max_epochs: int) -> None:
+    """Make sure that a training can go on from ``path``, before anything expensive happens.
+
+    Raises:
+        UserError: it is missing, cannot be read, holds no state of a training, or one that has
+            seen ``max_epochs`` already.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"ckpt_path={path}: there is no such file")
+    try:
+        content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
+    except Exception as error:  # whatever torch says of a file that is none of its own
+        raise UserError(f"ckpt_path={path} is no checkpoint; give a run's last.ckpt") from error
+    if not {"loops", "optimizer_states"} <= content.keys():
+        raise UserError(
+            f"ckpt_path={path} holds weights but no training to go on with; give a last.ckpt, "
+            "or start anew from these with model.weights"
+        )
+    if 0 < max_epochs <= content["epoch"] + 1:
+        raise UserError(
+            f"ckpt_path={path} has trained for {content['epoch'] + 1} epochs, which is all of "
+            f"trainer.max_epochs={max_epochs}"
+        )
