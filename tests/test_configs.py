@@ -82,4 +82,4 @@ def test_sound_command_lines_pass() -> None:
         ["task=det", "model=d0,d2", "data=voc", "data.root=/x", "optim=adamw", "optim.lr=1e-3",
          "logger=[csv,tensorboard]", "+trainer.profiler=simple", "hydra.run.dir=/y", "seed=1,2"],
     )  # fmt: skip
-    _launch.check_overrides("train", ["--cfg", "job", "data=coco,voc", "data.read.val=x"])
+    _launch.check_overrides("train", ["--cfg", "job", "data=coco,voc", "seed=3"])

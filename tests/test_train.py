@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,21 @@ def test_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
     assert "images/s" in done.stdout
     assert "memory" in done.stdout
     assert "Traceback" not in done.stderr
+
+    # Two processes go on from there, into a folder of their own.
+    shutil.move(run, tmp_path / "first")
+    before = (tmp_path / "first" / "metrics.csv").read_bytes()
+    last = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    two = ("trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=4", "data.batch_size=2")
+    done = train(tmp_path, *TINY, *two, f"ckpt_path={last}", "trainer.check_val_every_n_epoch=4")
+    assert done.returncode == 0, done.stderr
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (content["epoch"], content["global_step"]) == (3, 8)
+    found = json.loads((run / "predictions.json").read_text())
+    assert {entry["image_id"] for entry in found} == {1, 2, 3}  # both processes' pictures
+    assert (tmp_path / "first" / "metrics.csv").read_bytes() == before
+    done = train(tmp_path, *TINY)
+    assert (done.returncode, done.stderr.count("holds a run already")) == (2, 1)
 
 
 def test_mistakes_end_in_one_line_and_exit_code_2(tmp_path: Path) -> None:

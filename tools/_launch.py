@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import AnyNode, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -87,21 +86,14 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
                 _check_choice(key, choice, options)
     groups = [p.name for p in CONFIGS.iterdir() if p.is_dir()]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        for chosen in product(*map(_alternatives, choices)):
-            keys = dict(_leaves(compose(config_name, list(chosen), return_hydra_config=True)))
-            for override in values:
-                key = str(override.key_or_group)
-                if override.is_add() or override.is_force_add():
-                    continue
-                closest(key, [*keys, *groups], what="key")
-                _check_kind(key, override.value(), keys[key])
-
-
-def _alternatives(override: Override) -> list[str]:
-    """Return the overrides that a sweep over a group stands for, else the override itself."""
-    if not override.is_sweep_override():
-        return [str(override.input_line)]
-    return [f"{override.key_or_group}={choice}" for choice in _choices(override.value())]
+        chosen = [str(o.input_line) for o in choices if not o.is_sweep_override()]
+        keys = dict(_leaves(compose(config_name, chosen, return_hydra_config=True)))
+        for override in values:
+            key = str(override.key_or_group)
+            if override.is_add() or override.is_force_add():
+                continue
+            closest(key, [*keys, *groups], what="key")
+            _check_kind(key, override.value(), keys[key])
 
 
 def _choices(value: Any) -> list[str]:

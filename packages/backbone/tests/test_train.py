@@ -10,10 +10,12 @@ import torch
 from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor, nn
 
+from backbone.errors import UserError
 from backbone.train import trackers
 from backbone.train.batch_norm import BatchNormSchedule
 from backbone.train.ema import Ema
 from backbone.train.optim import build_optimizer, clip_each, parameter_groups
+from backbone.train.resume import check_resumable
 from backbone.train.schedule import warmup_cosine
 from backbone.train.trackers import FailSafe
 
@@ -53,8 +55,8 @@ def test_each_gradient_is_clipped_by_itself() -> None:
 def test_average_starts_fast_and_ends_at_its_decay() -> None:
     average = torch.tensor([1.0])
     ema = Ema(decay=0.9)
-    ema._average([average], [torch.tensor([0.0])], 0)
-    assert average.item() == pytest.approx(0.1)  # decay (1 + 0) / (10 + 0)
+    ema._average([average], [torch.tensor([0.0])], 1)
+    assert average.item() == pytest.approx(2 / 11)  # decay (1 + 1) / (10 + 1)
     average.fill_(1.0)
     ema._average([average], [torch.tensor([0.0])], 1000)
     assert average.item() == pytest.approx(0.9)  # 1001 / 1010 is more than 0.9
@@ -128,6 +130,25 @@ def batch_norm_after(callback: BatchNormSchedule, batches: Tensor) -> nn.BatchNo
         callback.on_train_batch_start(trainer, module, None, batch_idx)
         norm(batch)
     return norm
+
+
+def test_only_a_trainings_checkpoint_can_be_gone_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    training = {"epoch": 1, "state_dict": {}, "loops": {}, "optimizer_states": []}
+    for content, max_epochs, message in (
+        (None, 9, "there is no such file"),
+        (b"not a checkpoint", 9, "is no checkpoint"),
+        ({"epoch": 1, "state_dict": {}}, 9, "no training to go on with"),
+        (training, 2, "trained for 2 epochs, which is all of trainer.max_epochs=2"),
+    ):
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content:
+            torch.save(content, path)
+        with pytest.raises(UserError, match=message):
+            check_resumable(path, max_epochs=max_epochs)
+    check_resumable(path, max_epochs=3)
+    check_resumable(path, max_epochs=-1)  # Lightning's word for no end
 
 
 def test_batch_norm_forgets_its_initial_statistics() -> None:

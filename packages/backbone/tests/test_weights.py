@@ -111,6 +111,15 @@ def test_misfits_are_named(tmp_path: Path, name: str) -> None:
     assert_refused(tmp_path / name, "1.bias is (5,), not (4,)")
 
 
+def test_a_checkpoint_knows_its_variant(tmp_path: Path) -> None:
+    path = tmp_path / "a.ckpt"
+    state = {f"model.{key}": value for key, value in network().state_dict().items()}
+    hyper_parameters = {"model": {"name": "huge"}, "class_names": ["a"]}
+    torch.save({"state_dict": state, "hyper_parameters": hyper_parameters}, path)
+    assert_refused(path, "were trained as huge")
+    load_weights(network(), path, name="huge")
+
+
 def test_create_model_loads(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = create_model("efficientnet_b0", num_classes=2)

@@ -116,6 +116,66 @@ def test_checkpoint_rebuilds_the_model_alone(
     }  # fmt: skip
 
 
+class Watch(Callback):
+    """Note each step's learning rate and the norm of all gradients that it used."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.norms: list[float] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            grads = [p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]
+            self.norms.append(torch.linalg.vector_norm(torch.cat(grads)).item())
+
+
+def test_rate_follows_the_batch_and_gradients_are_clipped(
+    shapes: dict[str, AnnotationIndex], tmp_path: Path
+) -> None:
+    data, watch = data_of(shapes), Watch()
+    module = EfficientDetModule(
+        model={"name": "efficientdet_d0", "image_size": SIZE},
+        class_names=data.class_names,
+        loss={"box_weight": 1e6},  # gradients that need clipping
+    )
+    trainer = trainer_in(tmp_path, 5, watch)
+    trainer.accumulate_grad_batches = 2
+    trainer.fit(module, datamodule=data)
+    # 16 pictures, 4 a batch, 2 batches a step: 10 steps; an epoch of warm-up, at most a tenth.
+    peak = 0.08 * 8 / 64
+    assert len(watch.rates) == 10
+    assert watch.rates[:2] == pytest.approx([0.1 * peak, peak])
+    assert watch.rates[1:] == sorted(watch.rates[1:], reverse=True)
+    assert watch.rates[-1] < 0.1 * peak
+    assert max(watch.norms) == pytest.approx(10.0, rel=1e-3)
+
+
+def test_too_many_unreadable_pictures_stop_the_run(
+    shapes: dict[str, AnnotationIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("efficientdet.module.MAX_UNREADABLE", 1)
+    data = data_of(shapes)
+    module = module_of(data)
+    batch = next(iter(data.val_dataloader()))._replace(unreadable=["a.jpg cannot be decoded"])
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    module.training_step(batch, 0)
+    with pytest.raises(UserError, match=r"over 1 .* a\.jpg cannot be decoded"):
+        module.training_step(batch._replace(unreadable=["b.jpg"]), 1)
+
+
 def test_one_batch_is_learnt_by_heart(shapes: dict[str, AnnotationIndex]) -> None:
     data = data_of(shapes, scale=(1.0, 1.0))
     module = module_of(data)
