@@ -21,7 +21,7 @@ def train(config: DictConfig) -> None:
     if getattr(rank_zero_only, "rank", 0) == 0 and (output_dir / "checkpoints").exists():
         raise UserError(f"{output_dir} holds a run already; give hydra.run.dir another folder")
     if config.ckpt_path is not None:
-        check_resumable(config.ckpt_path, max_epochs=config.trainer.max_epochs)
+        check_resumable(config.ckpt_path, max_epochs=config.trainer.max_epochs or -1)
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = instantiate(config.data)
