@@ -25,7 +25,9 @@ PACKAGES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "pyco
 
 def main() -> None:
     """Run, read the run's metrics, write the result."""
-    name, *overrides = sys.argv[1:]
+    name, *overrides = sys.argv[1:] or [""]
+    if not name or "=" in name:
+        raise SystemExit("usage: uv run benchmarks/train.py NAME [overrides of tools/train.py]")
     commit = _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "tools/train.py"), *overrides]

@@ -49,6 +49,7 @@ def test_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
     assert {"images", "metadata", "table"} <= {path.name for path in media}
     assert {path.name for path in tmp_path.iterdir()} == {"run", "cache"}
     assert "epoch 2/2" in done.stdout
+    assert "epoch 2/2" in (run / "train.log").read_text()
     assert "images/s" in done.stdout
     assert "memory" in done.stdout
     assert "Traceback" not in done.stderr
@@ -81,3 +82,5 @@ def test_mistakes_end_in_one_line_and_exit_code_2(tmp_path: Path) -> None:
         assert done.returncode == 2, done.stderr
         assert done.stderr.startswith(message)
         assert len(done.stderr.strip().splitlines()) == 1
+        # Hydra makes the folder before the tool can refuse; nothing of it stays.
+        assert (tmp_path / "run").exists() == (arguments[0] == "+trainer.foo=1")

@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
 from itertools import pairwise
@@ -149,11 +149,15 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
 
     def guarded(config: DictConfig) -> None:
-        with mistakes_told():
-            missing = sorted(OmegaConf.missing_keys(config))
-            if missing:
-                raise UserError(f"{missing[0]} is not set; give it as {missing[0]}=<value>")
-            job(config)
+        try:
+            with mistakes_told():
+                missing = sorted(OmegaConf.missing_keys(config))
+                if missing:
+                    raise UserError(f"{missing[0]} is not set; give it as {missing[0]}=<value>")
+                job(config)
+        finally:
+            with suppress(OSError):  # a run that never began leaves no empty folder
+                Path(config.paths.output_dir).rmdir()
 
     with mistakes_told():
         check_overrides(config_name, sys.argv[1:])

@@ -1,9 +1,12 @@
 """Train: ``uv run tools/train.py task=det model=d0``."""
 
+import logging
 from pathlib import Path
 
 from _launch import run
 from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> None:
@@ -44,7 +47,7 @@ def train(config: DictConfig) -> None:
         return  # never validated, so nothing is known to be the best
     best = checkpoint.best_model_path
     if trainer.is_global_zero:
-        print(f"best {config.monitor} {float(checkpoint.best_model_score):.4f}: {best}")
+        log.info("best %s %.4f: %s", config.monitor, float(checkpoint.best_model_score), best)
     if "test" in data.splits:
         trainer.test(module, datamodule=data, ckpt_path=best)
 

@@ -192,7 +192,7 @@ def test_one_batch_is_learnt_by_heart(shapes: dict[str, AnnotationIndex]) -> Non
     assert losses[-1] < 0.25 * losses[0]
 
 
-def test_broken_validation_picture_stops_the_run(
+def test_broken_validation_picture_is_refused_before_the_training(
     shapes: dict[str, AnnotationIndex], tmp_path: Path
 ) -> None:
     index = shapes["val"]
@@ -200,8 +200,13 @@ def test_broken_validation_picture_stops_the_run(
     broken = tmp_path / "pictures" / str(index.file_names[2])
     broken.write_bytes(b"not a picture")
     data = data_of(shapes | {"val": replace(index, image_dir=tmp_path / "pictures")})
+    trainer, module = trainer_in(tmp_path, 1), module_of(data)
     with pytest.raises(UserError, match=str(broken)):
-        trainer_in(tmp_path, 1).fit(module_of(data), datamodule=data)
+        trainer.fit(module, datamodule=data)
+    assert trainer.global_step == 0
+    # One that breaks later stops the validation.
+    with pytest.raises(UserError, match=str(broken)):
+        module.validation_step(next(iter(data.val_dataloader())), 0)
 
 
 def test_broken_training_picture_is_listed_at_the_end(

@@ -20,7 +20,8 @@ class BatchNormSchedule(pl.Callback):
     'Batch' in BatchNorm" proposes; weights and biases still learn. The official code never does.
 
     Args:
-        freeze_from: share of the training's steps after which statistics stand still; 1 is never.
+        freeze_from: share of the training's steps after which statistics stand still, once they
+            have seen 100 batches; 1 is never.
     """
 
     def __init__(self, freeze_from: float = 1.0) -> None:
@@ -31,10 +32,11 @@ class BatchNormSchedule(pl.Callback):
     ) -> None:
         """Set the momentum and the mode of this batch."""
         batches = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx
-        frozen = trainer.global_step >= self.freeze_from * trainer.estimated_stepping_batches
-        if batches > 1 / BN_MOMENTUM and not frozen:
+        settled = batches >= 1 / BN_MOMENTUM
+        late = trainer.global_step >= self.freeze_from * trainer.estimated_stepping_batches
+        if settled and not late:
             return
         for layer in pl_module.modules():
             if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm):
                 layer.momentum = max(BN_MOMENTUM, 1 / (batches + 1))
-                layer.train(not frozen)
+                layer.train(not settled)

@@ -1,5 +1,6 @@
 """What the terminal shows while a training runs."""
 
+import logging
 import resource
 import sys
 import time
@@ -9,12 +10,14 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
 
+log = logging.getLogger(__name__)
+
 # ru_maxrss counts kibibytes on Linux and bytes on macOS.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Progress(RichProgressBar):
-    """Lightning's rich bar with images/s, time left and memory, and a line for every score.
+    """Lightning's rich bar with images/s, time left and memory, and a logged line for every score.
 
     Images/s and the time left include everything: loading, validation, checkpoints. Memory is
     the peak of the GPU where there is one, else the peak of this process.
@@ -43,13 +46,13 @@ class Progress(RichProgressBar):
         return metrics
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print the scores of this validation."""
+        """Log the scores of this validation."""
         super().on_validation_end(trainer, pl_module)
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         shown = {**trainer.progress_bar_metrics, **self._pace(trainer)}
         values = "  ".join(f"{key} {_text(value)}" for key, value in shown.items())
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {values}", flush=True)
+        log.info("epoch %d/%d  %s", trainer.current_epoch + 1, trainer.max_epochs, values)
 
     def _pace(self, trainer: pl.Trainer) -> dict[str, str]:
         steps = trainer.global_step - self._first_step

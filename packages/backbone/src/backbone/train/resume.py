@@ -28,5 +28,5 @@ def check_resumable(path: str | Path, *, max_epochs: int) -> None:
     if 0 < max_epochs <= content["epoch"] + 1:
         raise UserError(
             f"ckpt_path={path} has trained for {content['epoch'] + 1} epochs, which is all of "
-            f"trainer.max_epochs={max_epochs}"
+            f"trainer.max_epochs={max_epochs}; a larger number trains on, with a longer schedule"
         )

@@ -104,6 +104,16 @@ def read_picture(path: Path, *, width: int, height: int) -> np.ndarray:
     return image
 
 
+def find_problem(index: AnnotationIndex, i: int) -> str:
+    """Return why picture ``i`` cannot be read, or nothing."""
+    width, height = index.sizes[i].tolist()
+    try:
+        read_picture(index.image_dir / str(index.file_names[i]), width=width, height=height)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def collate(samples: Sequence[Sample]) -> Batch:
     """Stack equally large pictures; boxes stay ragged, however many there are."""
     return Batch(

@@ -3,6 +3,8 @@
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import albumentations as A
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader
 from backbone.data.sampler import EpochSampler, PartSampler
 from backbone.errors import UserError
 from efficientdet.data.augment import Augment
-from efficientdet.data.dataset import DetectionDataset, collate
+from efficientdet.data.dataset import DetectionDataset, collate, find_problem
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.specs import both_sides
 
@@ -71,6 +73,21 @@ class DetectionData(pl.LightningDataModule):
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the labels."""
         return self.splits["train"].class_names
+
+    def prepare_data(self) -> None:
+        """Decode what will be scored: a score without a picture would be wrong, and comes late.
+
+        Raises:
+            UserError: a validation or test picture cannot be read; see `read_picture`.
+        """
+        with ThreadPoolExecutor() as pool:
+            for index in (self.splits[name] for name in ("val", "test") if name in self.splits):
+                for problem in pool.map(partial(find_problem, index), range(len(index))):
+                    if problem:
+                        raise UserError(
+                            f"data: {problem}; a score without this picture would be wrong, so "
+                            "mend it or take it out of the annotations"
+                        )
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch that a resumed training begins with.
