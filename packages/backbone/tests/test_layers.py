@@ -13,6 +13,7 @@ from backbone.layers import (
     max_pool_same,
     same_padding,
 )
+from backbone.specs import LayerStyle
 
 
 @pytest.mark.parametrize(
@@ -76,7 +77,7 @@ def test_batch_norm_is_the_official_one() -> None:
 
 
 def test_squeeze_excite_literal() -> None:
-    layer = SqueezeExcite(1, 1)
+    layer = SqueezeExcite(1, 1, LayerStyle())
     for conv in (layer.reduce, layer.expand):
         nn.init.constant_(conv.weight, 2.0)
         nn.init.constant_(conv.bias, -1.0)

@@ -35,3 +35,9 @@ def test_round_channels(channels: int, width: float, expected: int) -> None:
 )
 def test_round_layers(layers: int, depth: float, expected: int) -> None:
     assert round_layers(layers, depth) == expected
+
+
+def test_v2_rounds_to_the_nearest_whatever_it_takes_away() -> None:
+    # 16 * 1.2 = 19.2 + 4 = 23.2 -> 16, which V1 would raise to 24
+    assert round_channels(16, 1.2, max_loss=1.0) == 16
+    assert round_channels(3, 1.0, max_loss=1.0) == 8

@@ -115,9 +115,15 @@ def test_wandb_goes_online_for_who_is_logged_in(
     assert wandb_mode(monkeypatch, tmp_path, WANDB_MODE="disabled") == "disabled"
 
 
-def batch_norm_after(callback: BatchNormSchedule, batches: Tensor) -> nn.BatchNorm2d:
+def batch_norm_after(
+    callback: BatchNormSchedule, batches: Tensor, *, trained: bool = False
+) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(1, momentum=0.01)
-    module = SimpleNamespace(modules=lambda: [norm])
+    module: Any = nn.Sequential(norm)
+    if trained:
+        norm.running_mean.fill_(3.0)
+    callback.setup(SimpleNamespace(), module, "fit")
+    callback.on_train_start(SimpleNamespace(), module)
     for step, batch in enumerate(batches):
         # Two epochs, two batches accumulated into a step.
         epoch, batch_idx = divmod(step, len(batches) // 2)
@@ -173,3 +179,26 @@ def test_batch_norm_freezes_where_it_is_told_to() -> None:
     assert not norm.training
     assert norm.running_mean.item() == until_then.running_mean.item()
     assert norm.running_var.item() == until_then.running_var.item()
+
+
+def test_batch_norm_that_came_with_weights_is_not_warmed_up() -> None:
+    batches = torch.full((2, 4, 1, 2, 2), 5.0)
+    norm = batch_norm_after(BatchNormSchedule(), batches, trained=True)
+    assert norm.running_mean.item() == pytest.approx(3.0 * 0.99**2 + 5.0 * (1 - 0.99**2))
+    still = batch_norm_after(BatchNormSchedule(freeze_from=0.0), batches, trained=True)
+    assert still.running_mean.item() == 3.0
+
+
+def test_batch_norm_of_a_frozen_layer_is_left_alone() -> None:
+    norm = nn.BatchNorm2d(1).eval()
+    norm.weight.requires_grad_(False)
+    module: Any = nn.Sequential(norm)
+    callback = BatchNormSchedule()
+    callback.setup(SimpleNamespace(), module, "fit")
+    callback.on_train_start(SimpleNamespace(), module)
+    trainer: Any = SimpleNamespace(
+        current_epoch=0, num_training_batches=10, global_step=0, estimated_stepping_batches=10
+    )
+    callback.on_train_batch_start(trainer, module, None, 0)
+    assert not norm.training
+    assert norm.momentum == 0.1

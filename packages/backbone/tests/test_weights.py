@@ -9,7 +9,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from backbone.errors import UserError
-from backbone.models import create_model
 from backbone.weights import load_weights
 
 
@@ -118,13 +117,3 @@ def test_a_checkpoint_knows_its_variant(tmp_path: Path) -> None:
     torch.save({"state_dict": state, "hyper_parameters": hyper_parameters}, path)
     assert_refused(path, "were trained as huge")
     load_weights(network(), path, name="huge")
-
-
-def test_create_model_loads(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    model = create_model("efficientnet_b0", num_classes=2)
-    save_file(model.state_dict(), tmp_path / "b0.safetensors")
-    other = create_model("efficientnet_b0", num_classes=2, weights=tmp_path / "b0.safetensors")
-    assert torch.equal(other.classifier.weight, model.classifier.weight)
-    with pytest.raises(UserError, match=r"b0\.safetensors.*classifier"):
-        create_model("efficientnet_b0", num_classes=3, weights=tmp_path / "b0.safetensors")

@@ -11,20 +11,26 @@ if TYPE_CHECKING:
     from backbone.efficientnet import EfficientNetTrunk as EfficientNetTrunk
     from backbone.models import create_model as create_model
     from backbone.models import list_models as list_models
+    from backbone.models import load_model as load_model
     from backbone.pyramid import Pyramid as Pyramid
     from backbone.specs import EFFICIENTNET as EFFICIENTNET
     from backbone.specs import NetSpec as NetSpec
+    from backbone.specs import Preprocessing as Preprocessing
     from backbone.specs import StageSpec as StageSpec
+    from backbone.specs import scale as scale
 
 _HOMES = {
     "EFFICIENTNET": "specs",
     "EfficientNet": "efficientnet",
     "EfficientNetTrunk": "efficientnet",
     "NetSpec": "specs",
+    "Preprocessing": "specs",
     "Pyramid": "pyramid",
     "StageSpec": "specs",
     "create_model": "models",
     "list_models": "models",
+    "load_model": "models",
+    "scale": "specs",
 }
 
 

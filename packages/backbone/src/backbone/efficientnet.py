@@ -1,10 +1,14 @@
 """EfficientNet from a spec: the trunk that detectors share, and the classifier around it."""
 
 import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from backbone.blocks import MBConv
+from backbone.blocks import BLOCKS
 from backbone.layers import ConvNormAct
 from backbone.specs import NetSpec
 
@@ -18,22 +22,26 @@ class EfficientNetTrunk(nn.Module):
 
     Attributes:
         channels: level -> channels; level l has stride ``2 ** l``.
+        recomputed: stages whose activations training does not keep but computes again in the
+            backward pass (gradient checkpointing); less memory, more time, equal gradients.
     """
 
     def __init__(self, spec: NetSpec, *, in_channels: int = 3) -> None:
         super().__init__()
-        self.stem = ConvNormAct(in_channels, spec.stem, kernel=3, stride=2)
+        self.stem = ConvNormAct(in_channels, spec.stem, spec.style, kernel=3, stride=2)
         num_blocks = sum(stage.layers for stage in spec.stages)
         self.channels: dict[int, int] = {}
+        self.recomputed: Collection[int] = ()
         self._levels: list[int] = []
         stages, channels, index, level = [], spec.stem, 0, 1
         for stage in spec.stages:
             blocks = []
             for layer in range(stage.layers):
                 blocks.append(
-                    MBConv(
+                    BLOCKS[stage.block](
                         channels,
                         stage,
+                        spec.style,
                         stride=stage.stride if layer == 0 else 1,
                         # Falls linearly over *all* blocks, so the first is never dropped.
                         survival=1.0 - (1.0 - spec.survival) * index / num_blocks,
@@ -51,8 +59,12 @@ class EfficientNetTrunk(nn.Module):
         """Map ``(B, 3, H, W)`` to ``{level: (B, C, ceil(H / 2**level), ...)}``."""
         x = self.stem(images)
         features = {}
-        for level, stage in zip(self._levels, self.stages, strict=True):
-            features[level] = x = stage(x)
+        for index, (level, stage) in enumerate(zip(self._levels, self.stages, strict=True)):
+            if index in self.recomputed and torch.is_grad_enabled():
+                x = _recomputed(stage, x)
+            else:
+                x = stage(x)
+            features[level] = x
         return features
 
 
@@ -63,13 +75,20 @@ class EfficientNet(nn.Module):
         spec: the network's table.
         num_classes: number of logits.
         in_channels: channels of the input pictures.
+
+    Attributes:
+        class_names: names of the classes in the order of the logits, where they are known.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, spec: NetSpec, *, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()
         self.spec = spec
+        self.class_names: tuple[str, ...] | None = None
         self.trunk = EfficientNetTrunk(spec, in_channels=in_channels)
-        self.head = ConvNormAct(spec.stages[-1].channels, spec.head)
+        self.head = ConvNormAct(spec.stages[-1].channels, spec.head, spec.style)
         self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(spec.head, num_classes)
         _initialise(self.head)
@@ -77,12 +96,46 @@ class EfficientNet(nn.Module):
         bound = 1.0 / math.sqrt(num_classes)
         nn.init.uniform_(self.classifier.weight, -bound, bound)
         nn.init.zeros_(self.classifier.bias)
+        for name, values in (("mean", spec.preprocessing.mean), ("std", spec.preprocessing.std)):
+            statistics = torch.tensor(values)
+            if in_channels != len(values):
+                statistics = statistics.mean().expand(in_channels)
+            self.register_buffer(name, statistics.view(-1, 1, 1).clone(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map ``(B, 3, H, W)`` to logits ``(B, num_classes)``."""
+        """Map normalised pictures ``(B, C, H, W)`` to logits ``(B, num_classes)``."""
         last = max(self.trunk.channels)
         x = self.head(self.trunk(images)[last]).mean((2, 3))
         return self.classifier(self.dropout(x))
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Turn pictures ``(B, C, H, W)`` in 0..255 into what `forward` takes."""
+        return (images - self.mean) / self.std
+
+
+def _recomputed(stage: nn.Module, x: Tensor) -> Tensor:
+    out = checkpoint(
+        stage,
+        x,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), _statistics_untouched(stage)),
+    )
+    assert isinstance(out, Tensor)
+    return out
+
+
+@contextmanager
+def _statistics_untouched(stage: nn.Module) -> Iterator[None]:
+    """Keep the second forward pass from moving the running statistics a second time."""
+    norms = [layer for layer in stage.modules() if isinstance(layer, nn.BatchNorm2d)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, counter) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 def _initialise(module: nn.Module) -> None:

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# TensorFlow's momentum 0.99 is torch's 1 - 0.99; epsilon as in the official code.
-BN_MOMENTUM = 0.01
-BN_EPS = 1e-3
+from backbone.specs import LayerStyle
+
+V1_STYLE = LayerStyle()
+# SiLU is the papers' swish.
+_ACTIVATIONS = {"silu": nn.SiLU, "relu6": nn.ReLU6}
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -59,18 +61,29 @@ def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Te
     return F.max_pool2d(x, list(kernel), list(stride), padding)
 
 
-def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch norm with the official momentum and epsilon."""
-    return nn.BatchNorm2d(channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+def batch_norm(channels: int, style: LayerStyle = V1_STYLE) -> nn.BatchNorm2d:
+    """Batch norm with the network's momentum and epsilon; EfficientDet's are V1's."""
+    return nn.BatchNorm2d(channels, eps=style.bn_eps, momentum=style.bn_momentum)
 
 
 class ConvNormAct(nn.Module):
-    """Convolution without bias, batch norm, and SiLU unless ``act`` is false."""
+    """Convolution without bias, batch norm, and the network's activation unless ``act`` is false.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        style: activation, padding and batch norm of the network.
+        kernel: side of the kernel.
+        stride: of the convolution.
+        groups: of the convolution.
+        act: whether an activation follows.
+    """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
+        style: LayerStyle,
         *,
         kernel: int = 1,
         stride: int = 1,
@@ -78,9 +91,16 @@ class ConvNormAct(nn.Module):
         act: bool = True,
     ) -> None:
         super().__init__()
-        self.conv = Conv2dSame(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
-        self.norm = batch_norm(out_channels)
-        self.act = nn.SiLU() if act else nn.Identity()
+        if style.padding == "same":
+            self.conv = Conv2dSame(
+                in_channels, out_channels, kernel, stride, groups=groups, bias=False
+            )
+        else:
+            self.conv = nn.Conv2d(
+                in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+            )
+        self.norm = batch_norm(out_channels, style)
+        self.act = _ACTIVATIONS[style.act]() if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C', H', W')``."""
@@ -90,11 +110,11 @@ class ConvNormAct(nn.Module):
 class SqueezeExcite(nn.Module):
     """Scale each channel by a gate computed from the picture's channel means."""
 
-    def __init__(self, channels: int, squeezed: int) -> None:
+    def __init__(self, channels: int, squeezed: int, style: LayerStyle) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(channels, squeezed, 1)
         self.expand = nn.Conv2d(squeezed, channels, 1)
-        self.act = nn.SiLU()
+        self.act = _ACTIVATIONS[style.act]()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to the same shape."""

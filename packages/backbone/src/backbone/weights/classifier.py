@@ -1,0 +1,258 @@
+"""Classifiers' weights from any source, brought under our names and into a network."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.models import PretrainedCfg, adapt_input_conv
+from torch import Tensor, nn
+
+from backbone.errors import UserError
+from backbone.names import LayerNames, Scheme, layer_names
+from backbone.specs import LayerStyle, NetSpec, Preprocessing
+from backbone.weights.files import Content, misfit_message, read_file
+from backbone.weights.public import is_symmetric, locate
+
+# One tensor of each scheme that tells it apart.
+_SIGNS: dict[Scheme, str] = {
+    "ours": "trunk.stem.conv.weight",
+    "timm": "conv_stem.weight",
+    "torchvision": "features.0.0.weight",
+    "lukemelas": "_conv_stem.weight",
+}
+_PARAMETERS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+_STEM = "trunk.stem.conv.weight"
+_CLASSIFIER = ("classifier.weight", "classifier.bias")
+# torchvision's networks of these names were built with torch's own epsilon.
+_TORCHVISION_EPS = {f"efficientnet_b{i}": 1e-5 for i in range(5)}
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifierWeights:
+    """Tensors under our names, and the network that they were trained as.
+
+    ``spec`` has the preprocessing, padding and epsilon that belong to the weights; ``ignored``
+    are the names of tensors that no classifier has.
+    """
+
+    source: str
+    spec: NetSpec
+    tensors: dict[str, Tensor]
+    class_names: tuple[str, ...] | None
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What became of a file's tensors: a sentence each for those that were not simply loaded."""
+
+    source: str
+    num_loaded: int
+    skipped: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return one line."""
+        parts = [f"{self.num_loaded} tensors loaded"]
+        parts += [f"skipped: {'; '.join(self.skipped)}"] if self.skipped else []
+        parts += [f"missing: {', '.join(self.missing)}"] if self.missing else []
+        return f"weights {self.source}: {'; '.join(parts)}"
+
+
+def read_weights(source: str | Path, spec: NetSpec) -> ClassifierWeights:
+    """Read the weights of a classifier.
+
+    Args:
+        source: see `backbone.create_model`.
+        spec: the network that is wanted.
+
+    Raises:
+        UserError: they cannot be read or are of another network; see also `locate`, `read_file`.
+    """
+    path, config = locate(source, spec)
+    content = read_file(path)
+    scheme = _scheme(content)
+    if scheme is None:
+        raise UserError(
+            f"weights={source}: no names of an EfficientNet's tensors are known in this file; "
+            "expected weights of this project, timm, torchvision or the official code"
+        )
+    tensors, ignored = _under_our_names(content, spec, scheme)
+    if scheme == "ours":
+        spec = _own_spec(content, spec, source)
+    else:
+        style, preprocessing = _conventions(spec, scheme, config)
+        spec = replace(spec, style=style, preprocessing=preprocessing)
+    names = content.metadata.get("class_names")
+    return ClassifierWeights(str(source), spec, tensors, tuple(names) if names else None, ignored)
+
+
+def fill(
+    model: nn.Module, weights: ClassifierWeights, *, class_names: Sequence[str] | None = None
+) -> LoadReport:
+    """Fill an `EfficientNet` and report what was done.
+
+    The trunk must fit completely. A stem for other input channels is made by summing or
+    repeating its kernels (timm's `adapt_input_conv`). The rows of the classifier are taken by
+    class name where both sides know theirs, all at once where the numbers of classes agree, and
+    stay random otherwise. Head and classifier may be missing, as in detectors' backbones.
+
+    Args:
+        model: the network; left as it was if the weights do not fit.
+        weights: see `read_weights`.
+        class_names: names of the network's classes, in the order of its logits.
+
+    Raises:
+        UserError: the weights are of another network.
+    """
+    own = model.state_dict()
+    tensors, skipped = dict(weights.tensors), list(weights.ignored)
+    if _STEM in tensors and tensors[_STEM].shape[1] != own[_STEM].shape[1]:
+        tensors[_STEM] = _adapted(tensors[_STEM], own[_STEM].shape[1], weights.source)
+    if all(name in tensors for name in _CLASSIFIER):
+        rows, said = _classifier_rows(own, tensors, weights.class_names, class_names)
+        tensors.update(rows)
+        skipped += said
+    missing = [
+        name for name in own if name not in tensors and not name.endswith("num_batches_tracked")
+    ]
+    misfits = [f"{name} is missing" for name in missing if name.startswith("trunk.")]
+    misfits += [f"{name} is unknown" for name in tensors if name not in own]
+    misfits += [
+        f"{name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
+        for name, value in tensors.items()
+        if name in own and value.shape != own[name].shape
+    ]
+    if misfits:
+        raise UserError(misfit_message(weights.source, misfits, len(own)))
+    model.load_state_dict(tensors, strict=False)
+    return LoadReport(weights.source, len(tensors), tuple(skipped), tuple(missing))
+
+
+def _scheme(content: Content) -> Scheme | None:
+    if content.official:
+        return "tensorflow" if _official_prefix(content) is not None else None
+    return next((scheme for scheme, sign in _SIGNS.items() if sign in content.tensors), None)
+
+
+def _official_prefix(content: Content) -> str | None:
+    """Return the model's name in front of every layer, such as ``efficientnet-b0/``."""
+    sign = "stem/conv2d.weight"
+    return next((key.removesuffix(sign) for key in content.tensors if key.endswith(sign)), None)
+
+
+def _under_our_names(
+    content: Content, spec: NetSpec, scheme: Scheme
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Return the tensors under our names (misfits keep theirs), and what is no classifier's."""
+    prefix = (_official_prefix(content) or "") if scheme == "tensorflow" else ""
+    left = dict(content.tensors)
+    tensors = {}
+    for layer in layer_names(spec):
+        for theirs in _official_names(layer) if prefix else (getattr(layer, scheme),):
+            for parameter in _PARAMETERS:
+                value = left.pop(f"{prefix}{theirs}.{parameter}", None)
+                if value is not None:
+                    tensors[f"{layer.ours}.{parameter}"] = value
+    # An official detector's checkpoint has much more than its backbone.
+    foreign = [key for key in left if prefix and not key.startswith(prefix)]
+    ignored = (f"{len(foreign)} tensors outside {prefix}",) if foreign else ()
+    return tensors | {key: left[key] for key in left if key not in foreign}, ignored
+
+
+def _official_names(layer: LayerNames) -> tuple[str, ...]:
+    # Some graphs of V2's code number the second scope of that name.
+    return (layer.tensorflow, layer.tensorflow.replace("head/dense", "head_1/dense"))
+
+
+def _own_spec(content: Content, spec: NetSpec, source: str | Path) -> NetSpec:
+    """Return the spec that our file carries, or the one asked for if it carries none."""
+    values: dict[str, Any] | None = content.metadata.get("model")
+    if values is None:
+        return spec
+    stored = NetSpec.from_dict(values)
+    if not stored.same_network(spec):
+        raise UserError(
+            f"weights={source} were trained as {stored.name}; they do not fit {spec.name}"
+        )
+    return stored
+
+
+def _conventions(
+    spec: NetSpec, scheme: Scheme, config: PretrainedCfg | None
+) -> tuple[LayerStyle, Preprocessing]:
+    """Return padding, epsilon and preprocessing that foreign weights were trained with."""
+    style, preprocessing = spec.style, spec.preprocessing
+    if scheme == "torchvision":
+        eps = _TORCHVISION_EPS.get(spec.name, style.bn_eps)
+        return replace(style, padding="symmetric", bn_eps=eps), _torchvision_preprocessing(spec)
+    if config is not None:
+        preprocessing = _timm_preprocessing(config, preprocessing)
+        if is_symmetric(config):
+            style = replace(style, padding="symmetric", bn_eps=1e-5)
+    return style, preprocessing
+
+
+def _torchvision_preprocessing(spec: NetSpec) -> Preprocessing:
+    """Return what torchvision's weights of this network ask for."""
+    from torchvision.models import get_model_weights, list_models
+
+    family = spec.name.replace("efficientnetv2", "efficientnet_v2")
+    if family not in list_models():
+        return spec.preprocessing
+    asked = get_model_weights(family)["DEFAULT"].transforms()
+    return Preprocessing(
+        mean=_to_255(asked.mean),
+        std=_to_255(asked.std),
+        interpolation=asked.interpolation.value,
+        crop=asked.crop_size[0] / asked.resize_size[0],
+    )
+
+
+def _timm_preprocessing(config: PretrainedCfg, default: Preprocessing) -> Preprocessing:
+    interpolation = config.interpolation
+    return Preprocessing(
+        mean=_to_255(config.mean),
+        std=_to_255(config.std),
+        interpolation=interpolation if interpolation == "bilinear" else default.interpolation,
+        crop=None if config.crop_mode == "squash" else config.crop_pct,
+    )
+
+
+def _to_255(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (value * 255 for value in values)
+    return red, green, blue
+
+
+def _adapted(kernel: Tensor, channels: int, source: str) -> Tensor:
+    if kernel.shape[1] != 3:
+        raise UserError(
+            f"weights={source} take {kernel.shape[1]} input channels and cannot be adapted to "
+            f"{channels}; only weights for 3 can"
+        )
+    return adapt_input_conv(channels, kernel)
+
+
+def _classifier_rows(
+    own: dict[str, Tensor],
+    tensors: dict[str, Tensor],
+    theirs: tuple[str, ...] | None,
+    ours: Sequence[str] | None,
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the classifier's tensors for the network's classes, and what was left out."""
+    wanted, given = len(own[_CLASSIFIER[0]]), len(tensors[_CLASSIFIER[0]])
+    by_name = theirs is not None and ours is not None and tuple(ours) != theirs
+    if wanted == given and not by_name:
+        return {}, []
+    rows = {name: own[name].clone() for name in _CLASSIFIER}
+    known = {name: row for row, name in enumerate(theirs or ())}
+    pairs = [(i, known[name]) for i, name in enumerate(ours or ()) if name in known]
+    if by_name and pairs:
+        to, start = (torch.tensor(side) for side in zip(*pairs, strict=True))
+        for name in _CLASSIFIER:
+            if tensors[name].shape[1:] == rows[name].shape[1:]:
+                rows[name][to] = tensors[name][start]
+        return rows, [f"classifier rows of {wanted - len(pairs)} of {wanted} classes, now random"]
+    return rows, [f"the classifier of {given} classes; that of {wanted} is random"]

@@ -1,0 +1,45 @@
+"""EfficientNetV2 by name or by spec."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import backbone
+from backbone import EfficientNet, NetSpec
+from backbone.errors import closest
+from efficientnetv2.specs import EFFICIENTNETV2
+
+
+def list_models() -> list[str]:
+    """Return the names that `create_model` knows."""
+    return list(EFFICIENTNETV2)
+
+
+def create_model(
+    name: str | NetSpec,
+    *,
+    num_classes: int = 1000,
+    in_channels: int = 3,
+    weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+) -> EfficientNet:
+    """Build an EfficientNetV2; see `backbone.create_model`, which this differs from in its names.
+
+    Args:
+        name: one of `list_models`, or a spec.
+        num_classes: number of logits.
+        in_channels: channels of the input pictures.
+        weights: where to take the weights from; None for random ones.
+        class_names: names of the classes in the order of the logits.
+
+    Raises:
+        UserError: the name is unknown, or the weights cannot be read or do not fit.
+    """
+    if isinstance(name, str):
+        name = EFFICIENTNETV2[closest(name, EFFICIENTNETV2, what="model")]
+    return backbone.create_model(
+        name,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        weights=weights,
+        class_names=class_names,
+    )
