@@ -87,13 +87,35 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
     groups = [p.name for p in CONFIGS.iterdir() if p.is_dir()]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         chosen = [str(o.input_line) for o in choices if not o.is_sweep_override()]
-        keys = dict(_leaves(compose(config_name, chosen, return_hydra_config=True)))
+        config = compose(config_name, chosen, return_hydra_config=True)
+        _check_fit(config)
+        keys = dict(_leaves(config))
         for override in values:
             key = str(override.key_or_group)
             if override.is_add() or override.is_force_add():
                 continue
             closest(key, [*keys, *groups], what="key")
             _check_kind(key, override.value(), keys[key])
+
+
+def _check_fit(config: DictConfig) -> None:
+    """Refuse a model or a data set of another kind of task: detectors go with boxes."""
+    task = config.hydra.runtime.choices.task
+    detects = str(config.task._target_).startswith("efficientdet.")
+    for group, key in (("model", "name"), ("data", "_target_")):
+        if str(config[group][key]).startswith("efficientdet") != detects:
+            cards = [p for p in (CONFIGS / group).glob("[!_]*.yaml")]
+            fitting = sorted(p.stem for p in cards if _is_detection(group, p) == detects)
+            raise UserError(
+                f"{group}={config.hydra.runtime.choices[group]} does not fit task={task}, which "
+                f"takes {', '.join(fitting)}"
+            )
+
+
+def _is_detection(group: str, card: Path) -> bool:
+    """Return whether a card leads to detection, by the base card it names."""
+    text = card.read_text(encoding="utf-8")
+    return "_efficientdet" in text if group == "model" else "_detection" in text
 
 
 def _choices(value: Any) -> list[str]:

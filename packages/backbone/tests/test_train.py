@@ -8,40 +8,157 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning.loggers.logger import DummyLogger
+from timm.optim import RMSpropTF
 from torch import Tensor, nn
 
+from backbone import create_model
 from backbone.errors import UserError
 from backbone.train import trackers
 from backbone.train.batch_norm import BatchNormSchedule
 from backbone.train.ema import Ema
-from backbone.train.optim import build_optimizer, clip_each, parameter_groups
+from backbone.train.freeze import freeze
+from backbone.train.optim import OptimRecipe, clip_each, parameter_groups
 from backbone.train.resume import check_resumable
-from backbone.train.schedule import warmup_cosine
+from backbone.train.schedule import warmup_cosine, warmup_staircase
 from backbone.train.trackers import FailSafe
 
 
-def test_schedule_at_its_corners() -> None:
-    def at(step: int) -> float:
-        return warmup_cosine(step, total=110, warmup=10)
+def test_cosine_at_its_corners() -> None:
+    def at(epoch: float) -> float:
+        return warmup_cosine(epoch, epochs=11, warmup=1)
 
     assert at(0) == pytest.approx(0.1)
-    assert at(5) == pytest.approx(0.55)  # half way from 0.1 to 1
-    assert at(10) == pytest.approx(1.0)
-    assert at(60) == pytest.approx(0.5)  # cos(pi / 2) = 0
-    assert at(35) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
-    assert at(110) == pytest.approx(0.0)
+    assert at(0.5) == pytest.approx(0.55)  # half way from 0.1 to 1
+    assert at(1) == pytest.approx(1.0)
+    assert at(6) == pytest.approx(0.5)  # cos(pi / 2) = 0
+    assert at(3.5) == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+    assert at(11) == at(12) == pytest.approx(0.0)
 
 
-def test_only_kernels_decay_and_the_rate_follows_the_batch() -> None:
+def test_staircase_at_its_corners() -> None:
+    def at(epoch: float) -> float:
+        return warmup_staircase(epoch, epochs=350, warmup=5)
+
+    assert at(0) == 0.0
+    assert at(2.5) == pytest.approx(0.5)
+    assert at(5) == pytest.approx(0.97**2)  # floor(5 / 2.4) = 2: counted from the start
+    assert at(7.1) == pytest.approx(0.97**2)
+    assert at(7.3) == pytest.approx(0.97**3)
+    assert at(240) == pytest.approx(0.97**100)
+
+
+def sgd(**changes: Any) -> OptimRecipe:
+    return OptimRecipe(
+        torch.optim.SGD,
+        **({"lr": 0.08, "base_batch_size": 64, "weight_decay": 0.1, "warmup_epochs": 1} | changes),
+    )
+
+
+def test_what_decays_and_how_the_rate_follows_the_batch() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     decayed, rest = parameter_groups(model, 0.1)
     assert [p.ndim for p in decayed["params"]] == [4]
     assert len(rest["params"]) == 3  # conv bias, batch norm's weight and bias
     assert rest["weight_decay"] == 0
-    optimizer = build_optimizer(
-        model, torch.optim.SGD, lr=0.08, base_batch_size=64, batch_size=16, weight_decay=0.1
-    )
+    decayed, rest = parameter_groups(model, 0.1, decay_biases=True)
+    assert decayed["params"][1] is model[0].bias
+    assert len(rest["params"]) == 2
+    optimizer = sgd().build(model, batch_size=16)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)  # 0.08 * 16 / 64
+
+
+def test_earlier_blocks_learn_slower() -> None:
+    model = create_model("efficientnet_b0", num_classes=2)
+    optimizer = sgd(layer_decay=0.5).build(model, batch_size=64)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(rates) == len(list(model.parameters()))
+
+    def rate(parameter: nn.Parameter) -> float:
+        return rates[id(parameter)] / 0.08
+
+    # Stem, 16 blocks, head, classifier.
+    assert rate(model.classifier.bias) == 1
+    assert rate(model.head.norm.weight) == 0.5
+    assert rate(model.trunk.stages[6][0].project.conv.weight) == 0.25
+    assert rate(model.trunk.stages[5][3].squeeze_excite.reduce.bias) == 0.125
+    assert rate(model.trunk.stem.conv.weight) == pytest.approx(0.5**18)
+
+
+def test_schedule_counts_the_epochs_of_a_training() -> None:
+    optimizer = sgd(schedule=warmup_staircase).build(nn.Linear(2, 2), batch_size=64)
+    schedule = sgd(schedule=warmup_staircase).build_schedule(
+        optimizer, steps=500, steps_in_epoch=10
+    )
+    rates = []
+    for _ in range(60):
+        rates.append(optimizer.param_groups[0]["lr"] / 0.08)
+        optimizer.step()
+        schedule.step()
+    # One epoch of warm-up is 10 steps; a stair lasts 24.
+    assert rates[5] == pytest.approx(0.5)
+    assert rates[23:25] == pytest.approx([1.0, 0.97])
+    assert rates[48] == pytest.approx(0.97**2)
+
+
+def test_rmsprop_is_tensorflows() -> None:
+    """Two steps of TF1's RMSProp by hand: epsilon inside the root, mean square from 1, the rate in
+    the momentum, coupled decay."""
+    weight = nn.Parameter(torch.tensor([2.0]))
+    optimizer = RMSpropTF([weight], lr=0.1, alpha=0.9, eps=1e-3, momentum=0.9, weight_decay=0.5)
+    value, square, momentum = 2.0, 1.0, 0.0
+    for gradient in (3.0, -1.0):
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+        gradient += 0.5 * value
+        square = 0.9 * square + 0.1 * gradient**2
+        momentum = 0.9 * momentum + 0.1 * gradient / math.sqrt(square + 1e-3)
+        value -= momentum
+        assert weight.item() == pytest.approx(value, rel=1e-5)
+
+
+def test_frozen_layers_keep_their_weights_and_statistics() -> None:
+    model = create_model("efficientnet_b0", num_classes=2)
+    freeze(model, ["stem", "stages.0-4", "head"])
+    images = torch.randn(4, 3, 32, 32)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    sgd(lr=1.0).build(model, batch_size=64)
+    model(images).square().sum().backward()
+    learns = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert {name.split(".")[0] for name in learns} == {"trunk", "classifier"}
+    assert {name.split(".")[2] for name in learns if "stages" in name} == {"5", "6"}
+    moved = {
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    }
+    assert {name.split(".")[2] for name in moved} == {"5", "6"}
+    assert any(name.endswith("running_var") for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "frozen"),
+    [
+        (["trunk.stem"], {"trunk.stem.conv", "trunk.stem.norm"}),
+        (
+            ["stages.0.*.depthwise"],
+            {"trunk.stages.0.0.depthwise.conv", "trunk.stages.0.0.depthwise.norm"},
+        ),
+        (["head", "classifier"], {"head.conv", "head.norm", "classifier"}),
+    ],
+)
+def test_patterns_of_frozen_layers(patterns: list[str], frozen: set[str]) -> None:
+    model = create_model("efficientnet_b0", num_classes=2)
+    freeze(model, patterns)
+    found = {name.rpartition(".")[0] for name, p in model.named_parameters() if not p.requires_grad}
+    assert found == frozen
+
+
+def test_mistaken_patterns_are_answered() -> None:
+    model = create_model("efficientnet_b0", num_classes=2)
+    with pytest.raises(UserError, match=r"freeze=stm fits no layer; there are trunk, trunk\.stem"):
+        freeze(model, ["stm"])
+    with pytest.raises(UserError, match=r"stages\.7-9 fits no layer"):
+        freeze(model, ["stages.7-9"])
+    with pytest.raises(UserError, match="nothing is left to learn"):
+        freeze(model, ["trunk", "head", "classifier"])
 
 
 def test_each_gradient_is_clipped_by_itself() -> None:

@@ -16,6 +16,7 @@ from timm.optim import Lamb
 from backbone.errors import UserError
 from backbone.train.batch_norm import BatchNormSchedule
 from backbone.train.ema import Ema
+from backbone.train.optim import OptimRecipe
 from efficientdet import create_model
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.data.module import DetectionData
@@ -25,6 +26,13 @@ from efficientdet.module import EfficientDetModule, to_source
 from efficientdet.postprocess import Detections
 
 SIZE = 64
+SGD = OptimRecipe(
+    partial(torch.optim.SGD, momentum=0.9),
+    lr=0.08,
+    base_batch_size=64,
+    weight_decay=4e-5,
+    warmup_epochs=1,
+)
 
 
 class StopAfter(Callback):
@@ -53,7 +61,7 @@ def data_of(splits: dict[str, AnnotationIndex], **changes: Any) -> DetectionData
 def module_of(data: DetectionData, name: str = "efficientdet_d0") -> EfficientDetModule:
     torch.manual_seed(0)
     model = {"name": name, "image_size": SIZE}
-    return EfficientDetModule(model=model, class_names=data.class_names)
+    return EfficientDetModule(model=model, class_names=data.class_names, optim=SGD)
 
 
 def trainer_in(folder: Path, epochs: int, *callbacks: Callback) -> pl.Trainer:
@@ -149,6 +157,7 @@ def test_rate_follows_the_batch_and_gradients_are_clipped(
     module = EfficientDetModule(
         model={"name": "efficientdet_d0", "image_size": SIZE},
         class_names=data.class_names,
+        optim=SGD,
         loss={"box_weight": 1e6},  # gradients that need clipping
     )
     trainer = trainer_in(tmp_path, 5, watch)
@@ -166,7 +175,7 @@ def test_rate_follows_the_batch_and_gradients_are_clipped(
 def test_too_many_unreadable_pictures_stop_the_run(
     shapes: dict[str, AnnotationIndex], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("efficientdet.module.MAX_UNREADABLE", 1)
+    monkeypatch.setattr("backbone.train.unreadable.MAX_UNREADABLE", 1)
     data = data_of(shapes)
     module = module_of(data)
     batch = next(iter(data.val_dataloader()))._replace(unreadable=["a.jpg cannot be decoded"])
@@ -248,10 +257,13 @@ def test_short_training_on_blood_cells(compound_data: Path, tmp_path: Path) -> N
     module = EfficientDetModule(
         model={"name": "efficientdet_d0", "image_size": 128},
         class_names=data.class_names,
-        optimizer=partial(Lamb, betas=(0.9, 0.98)),
-        lr=1e-2,
-        base_batch_size=4,
-        weight_decay=0.05,
+        optim=OptimRecipe(
+            partial(Lamb, betas=(0.9, 0.98)),
+            lr=1e-2,
+            base_batch_size=4,
+            weight_decay=0.05,
+            warmup_epochs=1,
+        ),
     )
     trainer = trainer_in(tmp_path, 6)
     trainer.fit(module, datamodule=data)

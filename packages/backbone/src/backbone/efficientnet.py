@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,9 @@ from torch.utils.checkpoint import checkpoint
 from backbone.blocks import BLOCKS
 from backbone.layers import ConvNormAct
 from backbone.specs import NetSpec
+
+if TYPE_CHECKING:
+    from backbone.weights import LoadReport
 
 
 class EfficientNetTrunk(nn.Module):
@@ -78,6 +82,7 @@ class EfficientNet(nn.Module):
 
     Attributes:
         class_names: names of the classes in the order of the logits, where they are known.
+        load_report: what became of the weights it was built with, None if they are random.
     """
 
     mean: Tensor
@@ -87,6 +92,7 @@ class EfficientNet(nn.Module):
         super().__init__()
         self.spec = spec
         self.class_names: tuple[str, ...] | None = None
+        self.load_report: LoadReport | None = None
         self.trunk = EfficientNetTrunk(spec, in_channels=in_channels)
         self.head = ConvNormAct(spec.stages[-1].channels, spec.head, spec.style)
         self.dropout = nn.Dropout(spec.dropout)

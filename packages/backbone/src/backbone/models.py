@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from backbone.efficientnet import EfficientNet
 from backbone.errors import UserError, closest
@@ -25,6 +26,7 @@ def create_model(
     in_channels: int = 3,
     weights: str | Path | None = None,
     class_names: Sequence[str] | None = None,
+    **changes: Any,
 ) -> EfficientNet:
     """Build an EfficientNet.
 
@@ -41,13 +43,16 @@ def create_model(
             project, timm or torchvision, or of an official TensorFlow checkpoint.
         class_names: names of the classes in the order of the logits: where the weights know
             theirs, the classifier's rows are taken by name.
+        changes: fields of the spec to replace, such as ``dropout=0.3`` or ``image_size=320``.
 
     Raises:
         UserError: the name is unknown, or the weights cannot be read or do not fit.
     """
     if isinstance(name, str):
         name = EFFICIENTNET[closest(name, EFFICIENTNET, what="model")]
-    spec = name
+    for key in changes:
+        closest(key, [field.name for field in fields(NetSpec)], what="field of a network")
+    spec = replace(name, **changes)
     found = None if weights is None else read_weights(weights, spec)
     # Sizes, dropout and survival stay those of the network that was asked for.
     if found is not None:
@@ -55,7 +60,7 @@ def create_model(
     model = EfficientNet(spec, num_classes=num_classes, in_channels=in_channels)
     model.class_names = None if class_names is None else tuple(class_names)
     if found is not None:
-        report = fill(model, found, class_names=class_names)
+        model.load_report = report = fill(model, found, class_names=class_names)
         log.log(logging.WARNING if report.missing else logging.INFO, "%s", report)
         if model.class_names is None and len(found.class_names or ()) == num_classes:
             model.class_names = found.class_names

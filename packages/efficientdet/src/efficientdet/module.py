@@ -1,7 +1,6 @@
 """EfficientDet as a Lightning module: ``tools/train.py task=det model=d0``."""
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from backbone.errors import UserError
-from backbone.train.optim import build_optimizer, build_schedule, clip_each
+from backbone.train.freeze import freeze as freeze_layers
+from backbone.train.optim import OptimRecipe, clip_each
+from backbone.train.unreadable import Unreadable
 from efficientdet.data.dataset import Batch
 from efficientdet.data.module import data_of
 from efficientdet.evaluation import CocoEvaluator, CocoScores, score, write_results
@@ -21,11 +22,6 @@ from efficientdet.matcher import assign
 from efficientdet.models import create_model
 from efficientdet.postprocess import Detections
 
-log = logging.getLogger(__name__)
-
-# More unreadable training pictures than this and something is wrong with the data as a whole.
-MAX_UNREADABLE = 100
-
 
 class EfficientDetModule(pl.LightningModule):
     """Wire network, matching, loss and evaluation to Lightning.
@@ -33,12 +29,9 @@ class EfficientDetModule(pl.LightningModule):
     Args:
         model: arguments of `create_model` other than ``num_classes``.
         class_names: classes in the order of the labels; they travel with the checkpoint.
-        optimizer: optimizer class with its own numbers bound, see `build_optimizer`.
-        lr: peak learning rate at ``base_batch_size``.
-        base_batch_size: the batch that ``lr`` is meant for.
-        weight_decay: of the kernels.
-        warmup_epochs: length of the linear warm-up; at most a tenth of the training.
+        optim: how the network learns.
         loss: arguments of `detection_loss`.
+        freeze: layers that do not learn, see `backbone.train.freeze`.
         seed: of what the training itself draws, such as stochastic depth.
     """
 
@@ -47,12 +40,9 @@ class EfficientDetModule(pl.LightningModule):
         *,
         model: Mapping[str, Any],
         class_names: Sequence[str],
-        optimizer: Callable[..., Optimizer] = torch.optim.SGD,
-        lr: float = 0.08,
-        base_batch_size: int = 64,
-        weight_decay: float = 4e-5,
-        warmup_epochs: float = 1.0,
+        optim: OptimRecipe,
         loss: Mapping[str, float] | None = None,
+        freeze: Sequence[str] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -60,14 +50,11 @@ class EfficientDetModule(pl.LightningModule):
         rebuild = {key: value for key, value in model.items() if key != "weights"}
         self.save_hyperparameters({"model": rebuild, "class_names": list(class_names)})
         self.model = create_model(**model, num_classes=len(class_names))
-        self.optimizer = optimizer
-        self.lr = lr
-        self.base_batch_size = base_batch_size
-        self.weight_decay = weight_decay
-        self.warmup_epochs = warmup_epochs
+        freeze_layers(self.model, freeze)
+        self.optim = optim
         self.loss = dict(loss or {})
         self.seed = seed
-        self.unreadable: set[str] = set()
+        self.unreadable = Unreadable()
         self.class_ap: dict[str, float] = {}
         self.best_map = -1.0
         self._evaluator: CocoEvaluator | None = None
@@ -82,7 +69,7 @@ class EfficientDetModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the loss of a batch."""
-        self._note_unreadable(batch)
+        self.unreadable.note(batch.unreadable)
         class_logits, box_codes = self(batch.images)
         targets = assign(self.model.anchors(batch.images), batch.boxes, batch.labels)
         loss = detection_loss(class_logits, box_codes, targets, **self.loss)
@@ -91,14 +78,6 @@ class EfficientDetModule(pl.LightningModule):
         self.log("train/loss_class", loss.classes.detach(), batch_size=size)
         self.log("train/loss_box", loss.boxes.detach(), batch_size=size)
         return loss.total
-
-    def _note_unreadable(self, batch: Batch) -> None:
-        self.unreadable.update(batch.unreadable)
-        if len(self.unreadable) > MAX_UNREADABLE:
-            raise UserError(
-                f"data: over {MAX_UNREADABLE} training pictures cannot be used, for one "
-                f"{min(self.unreadable)}; check the data set before training on it"
-            )
 
     def configure_gradient_clipping(
         self,
@@ -113,24 +92,8 @@ class EfficientDetModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimizer and its per-step schedule."""
-        trainer = self.trainer
-        step_size = data_of(trainer).batch_size * trainer.world_size
-        optimizer = build_optimizer(
-            self.model,
-            self.optimizer,
-            lr=self.lr,
-            base_batch_size=self.base_batch_size,
-            batch_size=step_size * trainer.accumulate_grad_batches,
-            weight_decay=self.weight_decay,
-        )
-        total = int(trainer.estimated_stepping_batches)
-        epoch = total / (trainer.max_epochs or 1)
-        warmup = min(round(self.warmup_epochs * epoch), total // 10)
-        schedule = build_schedule(optimizer, total=total, warmup=warmup)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        batch_size = data_of(self.trainer).batch_size
+        return self.optim.configure(self.model, self.trainer, batch_size=batch_size)
 
     def on_validation_epoch_start(self) -> None:
         """Begin to collect detections."""
@@ -181,12 +144,7 @@ class EfficientDetModule(pl.LightningModule):
 
     def on_fit_end(self) -> None:
         """Say what could not be used, if anything."""
-        if self.unreadable:
-            log.warning(
-                "%d training pictures could not be used and were left out:\n  %s",
-                len(self.unreadable),
-                "\n  ".join(sorted(self.unreadable)),
-            )
+        self.unreadable.tell()
 
 
 def to_source(found: Sequence[Detections], batch: Batch) -> list[Detections]:

@@ -1,17 +1,15 @@
 """What a detector shows on Weights & Biases besides its scalars."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 import wandb
 from pytorch_lightning.loggers import WandbLogger
-from safetensors.torch import save_file
 from torch import Tensor
 
-from backbone.train.trackers import FailSafe
+from backbone.train.trackers import attempt, log_weights
 from efficientdet.data.dataset import Batch
 from efficientdet.data.module import data_of
 from efficientdet.module import EfficientDetModule
@@ -51,13 +49,13 @@ class WandbMedia(pl.Callback):
         if due and left > 0 and trainer.is_global_zero:
             names = data_of(trainer).class_names
             found = outputs["detections"]
-            _attempt(trainer, lambda _: self._keep(batch, found, names, left))
+            attempt(trainer, lambda _: self._keep(batch, found, names, left))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the pictures that were kept."""
         if self._pictures:
             payload = {"val/pictures": self._pictures, "trainer/global_step": trainer.global_step}
-            _attempt(trainer, lambda logger: logger.experiment.log(payload))
+            attempt(trainer, lambda logger: logger.experiment.log(payload))
         self._pictures = []
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -65,10 +63,10 @@ class WandbMedia(pl.Callback):
         assert isinstance(pl_module, EfficientDetModule)
         if not trainer.is_global_zero:
             return
-        _attempt(trainer, lambda logger: _log_class_ap(logger, pl_module.class_ap))
+        attempt(trainer, lambda logger: _log_class_ap(logger, pl_module.class_ap))
         best = Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))
         if best.is_file():
-            _attempt(trainer, lambda logger: _log_weights(logger, best))
+            attempt(trainer, lambda logger: log_weights(logger, best))
 
     def _keep(
         self, batch: Batch, found: Sequence[Detections], names: tuple[str, ...], count: int
@@ -116,28 +114,6 @@ def _layer(
     return {"box_data": data, "class_labels": dict(enumerate(names))}
 
 
-def _attempt(trainer: pl.Trainer, action: Callable[[WandbLogger], object]) -> None:
-    """Do something with the run's W&B logger, if it has one; a failure is not the training's."""
-    for tracker in trainer.loggers:
-        if isinstance(tracker, FailSafe) and isinstance(logger := tracker.inner, WandbLogger):
-            tracker.attempt(lambda logger=logger: action(logger))
-
-
 def _log_class_ap(logger: WandbLogger, class_ap: Mapping[str, float]) -> None:
     rows = [[name, ap] for name, ap in class_ap.items()]
     logger.experiment.log({"val/AP_per_class": wandb.Table(columns=["class", "AP"], data=rows)})
-
-
-def _log_weights(logger: WandbLogger, checkpoint: Path) -> None:
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    name = state["hyper_parameters"]["model"]["name"]
-    tensors = {
-        key.removeprefix("model."): value.contiguous()
-        for key, value in state["state_dict"].items()
-        if key.startswith("model.")
-    }
-    path = checkpoint.with_suffix(".safetensors")
-    save_file(tensors, path)
-    artifact = wandb.Artifact(name, type="model")
-    artifact.add_file(str(path))
-    logger.experiment.log_artifact(artifact, aliases=["best"])

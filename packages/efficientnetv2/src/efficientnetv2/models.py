@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import backbone
 from backbone import EfficientNet, NetSpec
@@ -21,6 +22,7 @@ def create_model(
     in_channels: int = 3,
     weights: str | Path | None = None,
     class_names: Sequence[str] | None = None,
+    **changes: Any,
 ) -> EfficientNet:
     """Build an EfficientNetV2; see `backbone.create_model`, which this differs from in its names.
 
@@ -30,6 +32,7 @@ def create_model(
         in_channels: channels of the input pictures.
         weights: where to take the weights from; None for random ones.
         class_names: names of the classes in the order of the logits.
+        changes: fields of the spec to replace.
 
     Raises:
         UserError: the name is unknown, or the weights cannot be read or do not fit.
@@ -42,4 +45,5 @@ def create_model(
         in_channels=in_channels,
         weights=weights,
         class_names=class_names,
+        **changes,
     )

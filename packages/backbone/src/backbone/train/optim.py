@@ -1,57 +1,140 @@
 """Optimizers: which tensors decay, how the learning rate scales, how gradients are clipped."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
+import pytorch_lightning as pl
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from backbone.train.schedule import warmup_cosine
+from backbone.train.schedule import Schedule, warmup_cosine
+
+# No warm-up takes more of a short training than this.
+MAX_WARMUP_SHARE = 0.1
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, object]]:
-    """Split the parameters into kernels, which decay, and the rest, which does not.
+@dataclass(frozen=True, slots=True)
+class OptimRecipe:
+    """How a network learns; one of `configs/optim`.
 
-    As in the official EfficientDet code, biases, batch norms and fusion weights never decay.
+    Attributes:
+        optimizer: such as ``torch.optim.SGD``, with its own numbers bound.
+        lr: peak learning rate at ``base_batch_size`` pictures a step; it follows the batch.
+        base_batch_size: the batch that ``lr`` is meant for.
+        weight_decay: of the kernels.
+        warmup_epochs: length of the warm-up, at most a tenth of the training.
+        schedule: of the learning rate.
+        decay_biases: whether biases decay too; norms never do.
+        layer_decay: factor on the rate from each block to the one before it; 1 is one rate.
     """
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+
+    optimizer: Callable[..., Optimizer]
+    lr: float
+    base_batch_size: int
+    weight_decay: float
+    warmup_epochs: float
+    schedule: Schedule = warmup_cosine
+    decay_biases: bool = False
+    layer_decay: float = 1.0
+
+    def configure(
+        self, model: nn.Module, trainer: pl.Trainer, *, batch_size: int
+    ) -> dict[str, Any]:
+        """Return what Lightning's `configure_optimizers` does: optimizer and per-step schedule.
+
+        Args:
+            model: what to train.
+            trainer: knows how many devices, batches and epochs there are.
+            batch_size: pictures of a batch on one device.
+        """
+        steps = int(trainer.estimated_stepping_batches)
+        steps_in_epoch = math.ceil(
+            int(trainer.num_training_batches) / trainer.accumulate_grad_batches
+        )
+        batch_size *= trainer.world_size * trainer.accumulate_grad_batches
+        optimizer = self.build(model, batch_size=batch_size)
+        schedule = self.build_schedule(optimizer, steps=steps, steps_in_epoch=steps_in_epoch)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def build(self, model: nn.Module, *, batch_size: int) -> Optimizer:
+        """Return the optimizer for ``batch_size`` pictures a step over all devices."""
+        rate = self.lr * batch_size / self.base_batch_size
+        groups = parameter_groups(
+            model,
+            self.weight_decay,
+            decay_biases=self.decay_biases,
+            layer_decay=self.layer_decay,
+        )
+        for group in groups:
+            group["lr"] = rate * group.pop("lr_factor")
+        return self.optimizer(groups, lr=rate)
+
+    def build_schedule(self, optimizer: Optimizer, *, steps: int, steps_in_epoch: int) -> LambdaLR:
+        """Return the per-step schedule of a training of so many steps."""
+        epochs = steps / steps_in_epoch
+        warmup = min(self.warmup_epochs, MAX_WARMUP_SHARE * epochs)
+
+        def factor(step: int) -> float:
+            return self.schedule(step / steps_in_epoch, epochs=epochs, warmup=warmup)
+
+        return LambdaLR(optimizer, factor)
+
+
+def parameter_groups(
+    model: nn.Module,
+    weight_decay: float,
+    *,
+    decay_biases: bool = False,
+    layer_decay: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Split the parameters that learn by what decays and how fast it learns.
+
+    Kernels decay, and biases of convolutions and linear layers if asked to: V1's official code
+    does, V2's and EfficientDet's do not. Batch norms and fusion weights never decay.
+
+    Args:
+        model: the network.
+        weight_decay: of those that decay.
+        decay_biases: see above.
+        layer_decay: see `OptimRecipe`.
+
+    Returns:
+        Groups with ``params``, ``weight_decay`` and ``lr_factor``.
+    """
+    factors = _rate_factors(model, layer_decay)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for prefix, layer in model.named_modules():
+        biases_too = decay_biases and isinstance(layer, nn.Conv2d | nn.Linear)
+        for name, parameter in layer.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            decays = parameter.ndim > 1 or biases_too
+            key = (weight_decay if decays else 0.0, factors[_block(f"{prefix}.{name}".lstrip("."))])
+            groups.setdefault(key, []).append(parameter)
     return [
-        {"params": [p for _, p in named if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decay, "lr_factor": factor}
+        for (decay, factor), parameters in groups.items()
     ]
 
 
-def build_optimizer(
-    model: nn.Module,
-    optimizer: Callable[..., Optimizer],
-    *,
-    lr: float,
-    base_batch_size: int,
-    batch_size: int,
-    weight_decay: float,
-) -> Optimizer:
-    """Build an optimizer whose learning rate grows linearly with the batch.
-
-    Args:
-        model: what to train.
-        optimizer: such as ``torch.optim.SGD``, with its own numbers bound.
-        lr: peak learning rate at ``base_batch_size`` pictures a step.
-        base_batch_size: the batch that ``lr`` is meant for.
-        batch_size: pictures of one optimizer step over all devices.
-        weight_decay: of the kernels.
-    """
-    groups = parameter_groups(model, weight_decay)
-    return optimizer(groups, lr=lr * batch_size / base_batch_size)
+def _rate_factors(model: nn.Module, layer_decay: float) -> Mapping[str, float]:
+    """Return each block's factor: 1 for the last, the decay for the one before it, and so on."""
+    blocks = list(dict.fromkeys(_block(name) for name, _ in model.named_parameters()))
+    return {name: layer_decay ** (len(blocks) - 1 - i) for i, name in enumerate(blocks)}
 
 
-def build_schedule(optimizer: Optimizer, *, total: int, warmup: int) -> LambdaLR:
-    """Build the per-step schedule of `warmup_cosine`."""
-    return LambdaLR(optimizer, partial(_factor, total=total, warmup=warmup))
-
-
-def _factor(step: int, *, total: int, warmup: int) -> float:
-    return warmup_cosine(step, total=total, warmup=warmup)
+def _block(name: str) -> str:
+    """Return the block that a parameter belongs to: of a stage, or the part of the network."""
+    found = re.match(r"(.*\bstages\.\d+\.\d+|(?:trunk|pyramid)\.\w+|\w+)\.", f"{name}.")
+    assert found is not None
+    return found[1]
 
 
 def clip_each(parameters: Iterable[nn.Parameter], max_norm: float) -> None:

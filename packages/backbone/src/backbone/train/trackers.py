@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytorch_lightning as pl
 import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger
+
+from backbone.weights import read_file, save_weights
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +75,23 @@ class FailSafe(Logger):
                 error,
             )
             return None
+
+
+def attempt(trainer: pl.Trainer, action: Callable[[WandbLogger], object]) -> None:
+    """Do something with the run's W&B logger, if it has one; a failure is not the training's."""
+    for tracker in trainer.loggers:
+        if isinstance(tracker, FailSafe) and isinstance(logger := tracker.inner, WandbLogger):
+            tracker.attempt(lambda logger=logger: action(logger))
+
+
+def log_weights(logger: WandbLogger, checkpoint: Path) -> None:
+    """Write a checkpoint's network beside it as ``.safetensors`` and log that as an artifact."""
+    content = read_file(checkpoint)
+    path = checkpoint.with_suffix(".safetensors")
+    save_weights(path, content.tensors, content.metadata)
+    artifact = wandb.Artifact(str(content.name), type="model")
+    artifact.add_file(str(path))
+    logger.experiment.log_artifact(artifact, aliases=["best"])
 
 
 def wandb_logger(*, save_dir: str, project: str, name: str, mode: str | None = None) -> WandbLogger:

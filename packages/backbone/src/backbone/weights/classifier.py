@@ -53,6 +53,11 @@ class LoadReport:
     skipped: tuple[str, ...]
     missing: tuple[str, ...]
 
+    @property
+    def complete(self) -> bool:
+        """Return whether nothing of the network is random."""
+        return not (self.skipped or self.missing)
+
     def __str__(self) -> str:
         """Return one line."""
         parts = [f"{self.num_loaded} tensors loaded"]

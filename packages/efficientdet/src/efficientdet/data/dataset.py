@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from backbone.data import pictures
 from backbone.data.sampler import Draw
 from efficientdet.data.augment import PAD_COLOUR, Augment
 from efficientdet.data.index import AnnotationIndex
@@ -91,11 +91,7 @@ def read_picture(path: Path, *, width: int, height: int) -> np.ndarray:
     Raises:
         ValueError: it cannot be decoded to its end, or has another size than its annotation says.
     """
-    try:
-        with Image.open(path) as picture:
-            image = np.asarray(picture.convert("RGB"))
-    except Exception as error:  # Pillow raises all sorts of things on damaged files
-        raise ValueError(f"{path} cannot be decoded") from error
+    image = pictures.read_picture(path, upright=False)
     if image.shape[:2] != (height, width):
         raise ValueError(
             f"{path} is {image.shape[1]} x {image.shape[0]} pixels, but its annotation says "

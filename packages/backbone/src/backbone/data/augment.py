@@ -1,0 +1,140 @@
+"""From a decoded picture to the network's input: crops, flips, AutoAugment and RandAugment.
+
+Pictures are ``(H, W, 3)`` uint8 RGB. Every crop and its resizing are one step, so that nothing is
+resized that is thrown away.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
+from torchvision.transforms import RandomResizedCrop
+
+from backbone.errors import UserError
+from backbone.specs import Interpolation
+
+_RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+# What the official policies fill with.
+GREY = (128, 128, 128)
+
+
+class TrainTransform:
+    """A random crop, resized; a flip; then a policy (arXiv:1905.11946, Sec. 5.2).
+
+    The crop's area and aspect are drawn as torchvision does, ten times at most; the official
+    code also asks it to hold a tenth of the picture, which any crop of 8 % nearly does.
+
+    Args:
+        size: side of the result in pixels.
+        interpolation: of the resizing.
+        scale: range of the crop's area, as a share of the picture.
+        ratio: range of its aspect, width over height.
+        flip: probability of a horizontal flip.
+        policy: a policy in timm's words, such as ``v0`` (AutoAugment's) or ``rand-m10-n2``
+            (RandAugment with magnitude 10, two operations); None for neither.
+
+    Raises:
+        UserError: timm does not know the policy.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        interpolation: Interpolation,
+        scale: Sequence[float] = (0.08, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        flip: float = 0.5,
+        policy: str | None = None,
+    ) -> None:
+        self.size = size
+        self.resample = _RESAMPLE[interpolation]
+        self.scale = list(scale)
+        self.ratio = list(ratio)
+        self.flip = flip
+        self.policy = _policy(policy, size)
+
+    def __call__(self, image: np.ndarray, *, seed: int) -> np.ndarray:
+        """Return ``(size, size, 3)``; all that is random follows from the seed."""
+        picture = Image.fromarray(image)
+        with seeded(seed):
+            top, left, height, width = RandomResizedCrop.get_params(
+                picture,  # pyright: ignore[reportArgumentType]
+                self.scale,
+                self.ratio,
+            )
+            flip = random.random() < self.flip
+            picture = picture.resize(
+                (self.size, self.size), self.resample, (left, top, left + width, top + height)
+            )
+            if flip:
+                picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            if self.policy is not None:
+                picture = self.policy(picture)
+        return np.asarray(picture)
+
+
+class EvalTransform:
+    """The centre square, or the whole picture squashed (official `preprocessing.py`).
+
+    Pillow's filters look at every pixel when they shrink; the official code's do not.
+
+    Args:
+        size: side of the result in pixels.
+        interpolation: of the resizing.
+        crop: share of the short side that is kept; None keeps all and squashes it.
+    """
+
+    def __init__(self, size: int, *, interpolation: Interpolation, crop: float | None) -> None:
+        self.size = size
+        self.resample = _RESAMPLE[interpolation]
+        self.crop = crop
+
+    def __call__(self, image: np.ndarray, *, seed: int) -> np.ndarray:
+        """Return ``(size, size, 3)``; nothing is random."""
+        height, width = image.shape[:2]
+        box = (0.0, 0.0, float(width), float(height))
+        if self.crop is not None:
+            side = self.crop * min(height, width)
+            left, top = (width - side) / 2, (height - side) / 2
+            box = (left, top, left + side, top + side)
+        picture = Image.fromarray(image).resize((self.size, self.size), self.resample, box)
+        return np.asarray(picture)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed Python's, numpy's and torch's generators, and put them back as they were.
+
+    timm and torchvision draw from all three, which without worker processes are the training's.
+    """
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    # Not `torch.manual_seed`, which seeds the GPUs too.
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        torch.set_rng_state(kept[2])
+
+
+def _policy(text: str | None, size: int):  # noqa: ANN202  timm's classes share no type
+    if text is None:
+        return None
+    # Translations of a policy are told in pixels of the official size (250 of 224 and more).
+    hparams = {"translate_const": int(size * 0.45), "img_mean": GREY}
+    make = rand_augment_transform if text.startswith("rand") else auto_augment_transform
+    try:
+        return make(text, hparams)
+    except (AssertionError, ValueError, KeyError, IndexError) as error:
+        raise UserError(
+            f"data.policy={text} is unknown; AutoAugment's are v0, v0r, original, originalr and "
+            "3a, RandAugment's such as rand-m10-n2"
+        ) from error

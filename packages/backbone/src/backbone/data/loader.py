@@ -1,0 +1,123 @@
+"""What the data modules of all tasks share: loaders that repeat exactly, and resuming."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import cv2
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from backbone.data.sampler import EpochSampler, PartSampler
+from backbone.errors import UserError
+
+
+class EpochData(pl.LightningDataModule):
+    """Loaders whose epochs follow from seed and epoch alone, also after resuming.
+
+    Args:
+        batch_size: pictures of one step on one device.
+        num_workers: worker processes; None takes half of the cores, 8 at most.
+        seed: the run's seed.
+
+    Raises:
+        UserError: the batch is empty.
+    """
+
+    def __init__(self, *, batch_size: int, num_workers: int | None, seed: int) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"data.batch_size={batch_size}: expected 1 or more")
+        self.batch_size = batch_size
+        self.seed = seed
+        self.num_workers = (
+            min(8, (os.cpu_count() or 2) // 2) if num_workers is None else num_workers
+        )
+        self.first_epoch = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch that a resumed training begins with.
+
+        Lightning tells the sampler as well, but only after the workers have begun to prefetch.
+        """
+        assert self.trainer is not None
+        return {"first_epoch": self.trainer.current_epoch + 1}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin with the epoch of `state_dict`."""
+        self.first_epoch = state_dict["first_epoch"]
+
+    def shuffled(
+        self, dataset: Dataset[Any], num_pictures: int, *, collate: Callable[..., Any]
+    ) -> DataLoader[Any]:
+        """Return training batches, shuffled anew each epoch.
+
+        Raises:
+            UserError: there are not enough pictures for one batch on every device.
+        """
+        sampler = EpochSampler(num_pictures, seed=self.seed, batch_size=self.batch_size)
+        sampler.set_epoch(self.first_epoch)
+        if len(sampler) == 0:
+            raise UserError(
+                f"data.batch_size={self.batch_size} is too much for {num_pictures} training "
+                "pictures on every device; choose a smaller one"
+            )
+        return self._loader(dataset, sampler, self.batch_size, collate)
+
+    def in_order(
+        self,
+        dataset: Dataset[Any],
+        num_pictures: int,
+        *,
+        collate: Callable[..., Any],
+        batch_size: int | None = None,
+    ) -> DataLoader[Any]:
+        """Return batches of every picture once."""
+        sampler = PartSampler(num_pictures)
+        return self._loader(dataset, sampler, batch_size or self.batch_size, collate)
+
+    def _loader(
+        self,
+        dataset: Dataset[Any],
+        sampler: EpochSampler | PartSampler,
+        batch_size: int,
+        collate: Callable[..., Any],
+    ) -> DataLoader[Any]:
+        return DataLoader(
+            dataset,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+            worker_init_fn=_one_thread,
+            # Its own, or each new iterator would draw from the one that stochastic depth uses.
+            generator=torch.Generator(),
+        )
+
+
+def refuse_unreadable(find_problem: Callable[[int], str], rows: Iterable[int]) -> None:
+    """Decode what will be scored: a score without a picture would be wrong, and comes late.
+
+    Args:
+        find_problem: returns why a picture cannot be read, or nothing.
+        rows: the pictures.
+
+    Raises:
+        UserError: one of them cannot be read.
+    """
+    with ThreadPoolExecutor() as pool:
+        for problem in pool.map(find_problem, rows):
+            if problem:
+                raise UserError(
+                    f"data: {problem}; a score without this picture would be wrong, so mend it or "
+                    "take it out"
+                )
+
+
+def _one_thread(_: int) -> None:
+    """Workers share the cores already; OpenCV's own threads would only fight over them."""
+    cv2.setNumThreads(0)

@@ -1,0 +1,148 @@
+"""The data module of every classification data set, whatever its format."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from backbone.data.augment import EvalTransform, TrainTransform
+from backbone.data.dataset import ClassificationDataset, collate
+from backbone.data.index import ImageIndex
+from backbone.data.loader import EpochData, refuse_unreadable
+from backbone.errors import UserError
+from backbone.specs import Interpolation, Preprocessing
+
+
+class ClassificationData(EpochData):
+    """Loaders over the splits of a data set.
+
+    Args:
+        root: the data set's folder; None for one that needs none.
+        read: takes ``root`` if there is one, returns the splits: ``val``, and if they are there
+            ``train`` and ``test``.
+        image_size: side of the network's input.
+        batch_size: pictures of one step on one device.
+        seed: the run's seed.
+        num_workers: worker processes; None takes half of the cores, 8 at most.
+        eval_batch_size: pictures of one step in evaluation; None takes ``batch_size``.
+        in_channels: 3 for colour, 1 for grey.
+        interpolation: of all resizing; ``auto`` is what the network's weights ask for.
+        crop: see `EvalTransform`; ``auto`` is what the network's weights ask for.
+        scale: see `TrainTransform`, and so on.
+        ratio: range of the crop's aspect.
+        flip: probability of a horizontal flip.
+        policy: AutoAugment or RandAugment in timm's words, or None.
+
+    Attributes:
+        preprocessing: what the network's weights ask for; set by the module that trains it.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | None,
+        read: Callable[..., Mapping[str, ImageIndex]],
+        image_size: int,
+        batch_size: int,
+        seed: int,
+        num_workers: int | None = None,
+        eval_batch_size: int | None = None,
+        in_channels: int = 3,
+        interpolation: Interpolation | Literal["auto"] = "auto",
+        crop: float | Literal["auto"] | None = "auto",
+        scale: Sequence[float] = (0.08, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        flip: float = 0.5,
+        policy: str | None = None,
+    ) -> None:
+        super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
+        _check(image_size, in_channels, interpolation, crop, scale)
+        self.size = image_size
+        self.eval_batch_size = eval_batch_size
+        self.grey = in_channels == 1
+        given = {"interpolation": interpolation, "crop": crop}
+        self._given = {key: value for key, value in given.items() if value != "auto"}
+        self.preprocessing = Preprocessing()
+        self._augment = partial(
+            TrainTransform, image_size, scale=scale, ratio=ratio, flip=flip, policy=policy
+        )
+        self._augment(interpolation="bicubic")  # a mistaken policy is told before data are read
+        self.splits = dict(read() if root is None else read(root))
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return self.splits["val"].class_names
+
+    def prepare_data(self) -> None:
+        """Decode what will be scored.
+
+        Raises:
+            UserError: a validation or test picture cannot be read.
+        """
+        for index in (self.splits[name] for name in ("val", "test") if name in self.splits):
+            refuse_unreadable(partial(_find_problem, index), range(len(index.labels)))
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the training batches, shuffled and augmented."""
+        if "train" not in self.splits:
+            raise UserError("data: this data set is for evaluation only; it has no training split")
+        index = self.splits["train"]
+        dataset = ClassificationDataset(
+            index, self._augment(interpolation=self._seen().interpolation), grey=self.grey
+        )
+        return self.shuffled(dataset, len(dataset), collate=collate)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the validation batches: whole pictures, in order."""
+        return self._whole("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return the test batches: whole pictures, in order."""
+        return self._whole("test")
+
+    def _whole(self, split: str) -> DataLoader[Any]:
+        seen = self._seen()
+        transform = EvalTransform(self.size, interpolation=seen.interpolation, crop=seen.crop)
+        dataset = ClassificationDataset(self.splits[split], transform, grey=self.grey)
+        return self.in_order(
+            dataset, len(dataset), collate=collate, batch_size=self.eval_batch_size
+        )
+
+    def _seen(self) -> Preprocessing:
+        return replace(self.preprocessing, **self._given)
+
+
+def data_of(trainer: pl.Trainer) -> ClassificationData:
+    """Return the data module that a trainer was given."""
+    return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _find_problem(index: ImageIndex, i: int) -> str:
+    try:
+        index.picture(i)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _check(
+    image_size: object,
+    in_channels: int,
+    interpolation: str,
+    crop: float | str | None,
+    scale: Sequence[float],
+) -> None:
+    if not isinstance(image_size, int) or image_size < 1:
+        raise UserError(f"model.image_size={image_size}: expected a side in pixels, such as 224")
+    if in_channels not in (1, 3):
+        raise UserError(f"model.in_channels={in_channels}: pictures have 3 channels, or 1 in grey")
+    if interpolation not in ("auto", "bicubic", "bilinear"):
+        raise UserError(f"data.interpolation={interpolation}: expected auto, bicubic or bilinear")
+    if crop not in ("auto", None) and not (isinstance(crop, int | float) and 0 < crop <= 1):
+        raise UserError(f"data.crop={crop}: expected auto, null or a share in (0, 1]")
+    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
+        raise UserError(f"data.scale={list(scale)}: expected two shares, such as [0.08,1.0]")

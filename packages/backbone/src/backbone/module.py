@@ -1,0 +1,197 @@
+"""EfficientNet as a Lightning module: ``tools/train.py task=cls model=b0``."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from timm.data.mixup import Mixup
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from backbone.data.dataset import Batch
+from backbone.data.module import data_of
+from backbone.efficientnet import EfficientNet
+from backbone.errors import UserError
+from backbone.train.freeze import freeze as freeze_layers
+from backbone.train.optim import OptimRecipe
+from backbone.train.unreadable import Unreadable
+
+log = logging.getLogger(__name__)
+
+
+class EfficientNetModule(pl.LightningModule):
+    """Wire network, loss, mixing and scores to Lightning; any classifier, any recipe.
+
+    Args:
+        model: `backbone.create_model` or another package's, with all but the classes bound.
+        class_names: classes in the order of the labels; they travel with the checkpoint.
+        optim: how the network learns.
+        label_smoothing: share of the target that goes to all classes alike.
+        mixup: alpha of mixup's beta distribution; 0 is off.
+        cutmix: alpha of CutMix's beta distribution; 0 is off. With both, a batch has either.
+        freeze: layers that do not learn, see `backbone.train.freeze`.
+        recompute: stages that are computed again in the backward pass, which saves memory.
+        channels_last: lay the network's tensors out channels-last.
+        compile: compile the network with ``torch.compile``.
+        seed: of what the training itself draws, such as stochastic depth.
+    """
+
+    model: EfficientNet
+
+    def __init__(
+        self,
+        *,
+        model: Callable[..., EfficientNet],
+        class_names: Sequence[str],
+        optim: OptimRecipe,
+        label_smoothing: float = 0.1,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        freeze: Sequence[str] = (),
+        recompute: Sequence[int] = (),
+        channels_last: bool = True,
+        compile: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        num_classes = len(class_names)
+        self.model = model(num_classes=num_classes, class_names=class_names)
+        # All that rebuilding the network takes, as plain values: loads with weights_only.
+        self.save_hyperparameters(
+            {
+                "model": self.model.spec.to_dict(),
+                "class_names": list(class_names),
+                "in_channels": self.model.trunk.stem.conv.in_channels,
+            }
+        )
+        freeze_layers(self.model, freeze)
+        self.model.trunk.recomputed = _stages(recompute, len(self.model.trunk.stages))
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)
+        if compile:
+            self.model.compile()  # in place, so that the names of the tensors stay
+        self.optim = optim
+        self.label_smoothing = label_smoothing
+        self.mix = _mixer(mixup, cutmix, label_smoothing, num_classes)
+        self.seed = seed
+        self.unreadable = Unreadable()
+        self.scores = nn.ModuleDict(
+            {
+                "loss": MeanMetric(),
+                "top1": MulticlassAccuracy(num_classes, average="micro"),
+                "top5": MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro"),
+            }
+        )
+        self.confusion = MulticlassConfusionMatrix(num_classes)
+
+    def setup(self, stage: str) -> None:
+        """Tell the data how the weights want to see pictures."""
+        data_of(self.trainer).preprocessing = self.model.spec.preprocessing
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map uint8 pictures ``(B, C, H, W)`` to logits ``(B, K)``."""
+        return self.model(self.model.normalize(images))
+
+    def on_fit_start(self) -> None:
+        """Refuse what batch norm cannot learn from."""
+        learns = any(
+            norm.weight.requires_grad and norm.training
+            for norm in self.model.modules()
+            if isinstance(norm, nn.BatchNorm2d)
+        )
+        if learns and data_of(self.trainer).batch_size == 1:
+            raise UserError(
+                "data.batch_size=1: batch norm needs at least 2 pictures a device; take more "
+                "(trainer.accumulate_grad_batches keeps the step), or freeze=[trunk,head]"
+            )
+
+    def on_train_epoch_start(self) -> None:
+        """Seed what is random in the training, so that a resumed run draws the same."""
+        seed = self.seed * 2**20 + self.current_epoch * 2**8 + self.global_rank
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002  timm's mixing draws from it
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        """Return the loss of a batch."""
+        self.unreadable.note(batch.unreadable)
+        images, targets = self.model.normalize(batch.images), batch.labels
+        if self.mix is None:
+            loss = F.cross_entropy(
+                self.model(images), targets, label_smoothing=self.label_smoothing
+            )
+        else:
+            images, targets = self.mix(images, targets)  # soft targets, smoothed
+            loss = F.cross_entropy(self.model(images), targets)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(images))
+        return loss
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimizer and its per-step schedule."""
+        batch_size = data_of(self.trainer).batch_size
+        return self.optim.configure(self.model, self.trainer, batch_size=batch_size)
+
+    def validation_step(self, batch: Batch, _: int) -> Mapping[str, Tensor]:
+        """Count what was right; return each picture's loss and class probabilities."""
+        logits = self(batch.images).float()
+        losses = F.cross_entropy(logits, batch.labels, reduction="none")
+        for name, metric in self._metrics():
+            if name == "loss":
+                metric.update(losses)
+            else:
+                metric.update(logits, batch.labels)
+        return {"losses": losses, "probabilities": logits.softmax(1)}
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the validation split."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the scores of the test split."""
+        self._log_scores("test")
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to count anew; the confusion matrix of the last time was kept for those who ask."""
+        self.confusion.reset()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def _log_scores(self, split: str) -> None:
+        for name, metric in self._metrics():
+            if name != "confusion":
+                # Every process has the same value; there is nothing to reduce.
+                self.log(f"{split}/{name}", metric.compute(), prog_bar=name in ("top1", "loss"))
+                metric.reset()
+
+    def _metrics(self) -> list[tuple[str, Metric]]:
+        named = [*self.scores.items(), ("confusion", self.confusion)]
+        return [(name, metric) for name, metric in named if isinstance(metric, Metric)]
+
+    def on_fit_end(self) -> None:
+        """Say what could not be used, if anything."""
+        self.unreadable.tell()
+
+
+def _mixer(mixup: float, cutmix: float, smoothing: float, num_classes: int) -> Mixup | None:
+    """Return timm's mixing of a batch with itself in reverse, or None if both are off.
+
+    One lambda a batch; the official code draws one a picture.
+    """
+    if mixup == cutmix == 0:
+        return None
+    return Mixup(
+        mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=smoothing, num_classes=num_classes
+    )
+
+
+def _stages(asked: Sequence[int], count: int) -> Sequence[int]:
+    wrong = [stage for stage in asked if not 0 <= stage < count]
+    if wrong:
+        raise UserError(f"task.recompute={wrong[0]}: there are stages 0 to {count - 1}")
+    return asked
