@@ -9,7 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "packages").glob("*/src/**/*.py"))
-ALLOWED = {"backbone": {"backbone"}, "efficientdet": {"backbone", "efficientdet"}}
+ALLOWED = {
+    "backbone": {"backbone"},
+    "efficientdet": {"backbone", "efficientdet"},
+    "efficientnetv2": {"backbone", "efficientnetv2"},
+}
 LIGHTNING_HOMES = {"module.py", "tracking.py"}
 
 
@@ -38,7 +42,8 @@ def test_imports_point_down(path: Path) -> None:
 
 
 def test_spec_tables_need_no_torch() -> None:
-    code = "import sys, backbone.specs, efficientdet.specs; assert 'torch' not in sys.modules"
+    code = "import sys, backbone.specs, efficientdet.specs, efficientnetv2.specs;"
+    code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -1,12 +1,18 @@
 """Every card composes into what the spec tables say, and mistakes are answered."""
 
+from importlib import import_module
+
 import _launch
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from backbone.errors import UserError
+from backbone.specs import EFFICIENTNET
 from efficientdet.specs import EFFICIENTDET
+from efficientnetv2.specs import EFFICIENTNETV2
+
+TABLE = EFFICIENTDET | EFFICIENTNET | EFFICIENTNETV2
 
 MODELS = sorted(p.stem for p in (_launch.CONFIGS / "model").glob("[!_]*.yaml"))
 
@@ -17,26 +23,56 @@ def composed(*overrides: str) -> DictConfig:
         return compose("train", list(overrides))
 
 
+def card(name: str) -> str:
+    """Return what a network's card is called."""
+    prefixes = {"efficientdet_": "", "efficientnet_": "", "efficientnetv2_": "v2_"}
+    prefix = next(p for p in prefixes if name.startswith(p))
+    return prefixes[prefix] + name.removeprefix(prefix)
+
+
 def test_every_variant_has_a_card() -> None:
-    assert sorted(name.removeprefix("efficientdet_") for name in EFFICIENTDET) == MODELS
+    assert sorted(card(name) for name in TABLE) == MODELS
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_sizes_come_from_the_table(model: str) -> None:
-    config = composed("task=det", f"model={model}", "data=coco", "data.root=x")
-    spec = EFFICIENTDET[config.task.model.name]
-    assert config.task.model.image_size == config.data.image_size == spec.image_size
+@pytest.mark.parametrize("name", TABLE)
+def test_sizes_come_from_the_table(name: str) -> None:
+    task = ("task=det", "data=coco") if name in EFFICIENTDET else ("task=cls", "data=imagenet")
+    config = composed(*task, f"model={card(name)}", "data.root=x")
+    assert config.task.model.name == name
+    assert config.task.model.image_size == config.data.image_size == TABLE[name].image_size
+    if name not in EFFICIENTDET:
+        assert config.task.model.dropout == TABLE[name].dropout
+        module = import_module(config.task.model._target_.partition(".")[0])
+        assert name in module.list_models()
 
 
 def test_official_recipe_is_the_default_on_coco() -> None:
     config = composed("task=det", "data=coco", "data.root=x")
-    assert config.task.optimizer._target_ == "torch.optim.SGD"
-    assert (config.task.lr, config.task.base_batch_size) == (0.08, 64)
-    assert (config.task.weight_decay, config.task.optimizer.momentum) == (4e-5, 0.9)
+    optim = config.task.optim
+    assert (optim.optimizer._target_, optim.optimizer.momentum) == ("torch.optim.SGD", 0.9)
+    assert (optim.lr, optim.base_batch_size, optim.weight_decay) == (0.08, 64, 4e-5)
     assert config.task.loss == {"alpha": 0.25, "gamma": 1.5, "delta": 0.1, "box_weight": 50.0}
     assert config.data.scale == [0.1, 2.0]
     assert (config.trainer.max_epochs, config.trainer.gradient_clip_val) == (300, 10.0)
     assert config.callbacks.ema.decay == 0.9998
+
+
+def test_official_recipe_is_the_default_on_imagenet() -> None:
+    config = composed("task=cls", "data=imagenet", "data.root=x")
+    optim = config.task.optim
+    assert optim.optimizer == {
+        "_target_": "timm.optim.RMSpropTF", "_partial_": True,
+        "alpha": 0.9, "momentum": 0.9, "eps": 1e-3,
+    }  # fmt: skip
+    assert (optim.lr, optim.base_batch_size, optim.weight_decay) == (0.016, 256, 1e-5)
+    assert (optim.warmup_epochs, optim.decay_biases) == (5, True)
+    assert optim.schedule._target_ == "backbone.train.schedule.warmup_staircase"
+    assert (optim.schedule.decay_rate, optim.schedule.decay_epochs) == (0.97, 2.4)
+    assert (config.task.label_smoothing, config.task.mixup, config.task.cutmix) == (0.1, 0, 0)
+    assert (config.task.model.dropout, config.task.model.survival) == (0.2, 0.8)
+    assert (config.trainer.max_epochs, config.trainer.gradient_clip_val) == (350, 0)
+    assert config.callbacks.ema.decay == 0.9999
+    assert (config.data.scale, config.data.policy) == ([0.08, 1.0], "v0")
 
 
 def test_data_set_proposes_and_the_command_line_decides() -> None:
@@ -58,7 +94,10 @@ def test_loggers_combine(loggers: str) -> None:
     [
         (["modle=d2"], "key 'modle' is unknown; did you mean model"),
         (["optim.lrr=1"], r"key 'optim.lrr' is unknown; did you mean optim.lr"),
-        (["model=b0"], "model=b0: .*did you mean d0"),
+        (["model=b0"], "model=b0 does not fit task=det, which takes d0, d1"),
+        (["task=cls", "model=d0"], "model=d0 does not fit task=cls, which takes b0, b1"),
+        (["task=cls", "data=voc"], "data=voc does not fit task=cls, which takes cifar10"),
+        (["task=cls", "model=lite5"], "model=lite5: did you mean lite"),
         (["data=cocoo"], "data=cocoo: .*did you mean coco"),
         (["logger=[wandb,foo]"], "logger=foo: .*available: csv, none, tensorboard, wandb"),
         (["optim.lr=fast"], "optim.lr=fast: expected a number"),

@@ -72,7 +72,10 @@ def test_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
 
 def test_mistakes_end_in_one_line_and_exit_code_2(tmp_path: Path) -> None:
     for arguments, message in (
-        (["task=det", "model=b0"], "error: model=b0"),
+        (["task=det", "model=b0"], "error: model=b0 does not fit"),
+        (["task=cls", "data=imagefolder", "data.root=/nowhere"], "error: data.root=/nowhere"),
+        (["task=cls", "weights=none.pth"], "error: weights=none.pth: there is no such file"),
+        (["task=cls", "freeze=[stam]"], "error: freeze=stam fits no layer"),
         (["data=coco", "data.root=/nowhere"], "error: data.root=/nowhere"),
         (["data=coco"], "error: data.root"),
         (["ckpt_path=none.ckpt"], "error: ckpt_path=none.ckpt"),

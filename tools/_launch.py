@@ -36,13 +36,15 @@ _NOISE = (
     ".*The number of training batches .* is smaller than the logging interval.*",
     ".*`lr_scheduler.step.*` before `optimizer.step.*",
     ".*Grad strides do not match bucket view strides.*",
+    "Found .* module.* in eval mode at the start of training.*",  # frozen ones are
     ".*sync_dist=True.*",  # every process has scored the same rows
 )
 
 
-def spec(package: str, name: str, field: str) -> Any:
-    """Resolve ``${spec:package,model,field}`` from a package's spec table, without torch."""
-    table = getattr(import_module(f"{package}.specs"), package.upper())
+def spec(table_name: str, name: str, field: str) -> Any:
+    """Resolve ``${spec:package.specs.TABLE,model,field}`` from a spec table, without torch."""
+    home, _, attribute = table_name.rpartition(".")
+    table = getattr(import_module(home), attribute)
     return getattr(table[closest(name, table, what="model")], field)
 
 
@@ -88,7 +90,8 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         chosen = [str(o.input_line) for o in choices if not o.is_sweep_override()]
         config = compose(config_name, chosen, return_hydra_config=True)
-        _check_fit(config)
+        if "task" in config:
+            _check_fit(config)
         keys = dict(_leaves(config))
         for override in values:
             key = str(override.key_or_group)

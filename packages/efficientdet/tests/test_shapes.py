@@ -171,7 +171,7 @@ def test_only_pixels_of_the_mask_are_painted(monkeypatch: pytest.MonkeyPatch) ->
     def plain(rng: np.random.Generator, size: int) -> np.ndarray:
         return np.full((size, size, 3), 128, np.float32)
 
-    monkeypatch.setattr(shapes, "_background", plain)
+    monkeypatch.setattr(shapes, "background", plain)
     monkeypatch.setattr(cv2, "GaussianBlur", lambda canvas, *_: canvas)
     for i in range(20):
         rng = np.random.default_rng([5, 0, i])

@@ -98,8 +98,9 @@ class EfficientNet(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(spec.head, num_classes)
         _initialise(self.head)
-        # The official initialiser reads the fan-out of the dense layer.
-        bound = 1.0 / math.sqrt(num_classes)
+        # The official initialiser reads the fan-out of the dense layer, ImageNet's classes. With
+        # few classes that would start with logits in the tens, so they take ImageNet's range.
+        bound = 1.0 / math.sqrt(max(num_classes, 1000))
         nn.init.uniform_(self.classifier.weight, -bound, bound)
         nn.init.zeros_(self.classifier.bias)
         for name, values in (("mean", spec.preprocessing.mean), ("std", spec.preprocessing.std)):

@@ -125,6 +125,10 @@ class EfficientNetModule(pl.LightningModule):
                 self.model(images), targets, label_smoothing=self.label_smoothing
             )
         else:
+            if len(images) % 2:
+                raise UserError(
+                    f"data.batch_size={len(images)}: mixing pairs pictures; take an even number"
+                )
             images, targets = self.mix(images, targets)  # soft targets, smoothed
             loss = F.cross_entropy(self.model(images), targets)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(images))
@@ -137,6 +141,10 @@ class EfficientNetModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, _: int) -> Mapping[str, Tensor]:
         """Count what was right; return each picture's loss and class probabilities."""
+        if batch.unreadable:
+            raise UserError(
+                f"data: {batch.unreadable[0]}; a score without this picture would be wrong"
+            )
         logits = self(batch.images).float()
         losses = F.cross_entropy(logits, batch.labels, reduction="none")
         for name, metric in self._metrics():

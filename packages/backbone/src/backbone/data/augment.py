@@ -5,13 +5,18 @@ resized that is thrown away.
 """
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 from PIL import Image
-from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
+from timm.data.auto_augment import (
+    augment_and_mix_transform,
+    auto_augment_transform,
+    rand_augment_transform,
+)
 from torchvision.transforms import RandomResizedCrop
 
 from backbone.errors import UserError
@@ -20,6 +25,8 @@ from backbone.specs import Interpolation
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # What the official policies fill with.
 GREY = (128, 128, 128)
+# A key with a number, or RandAugment's set of operations.
+_SECTION = re.compile(r"(?!t)[a-z]+\d+(\.\d+)?|t(weights|3a|3aw)")
 
 
 class TrainTransform:
@@ -28,6 +35,11 @@ class TrainTransform:
     The crop's area and aspect are drawn as torchvision does, ten times at most; the official
     code also asks it to hold a tenth of the picture, which any crop of 8 % nearly does.
 
+    timm's policies differ from the official ones: translations are shares of the picture, not 250
+    pixels; RandAugment leaves out Cutout, skips each operation half of the time unless told
+    ``p1``, and ends magnitudes at 10 unless told ``mmax``. ``rand-m28-n2-mmax28-p1`` is the
+    official one of B7.
+
     Args:
         size: side of the result in pixels.
         interpolation: of the resizing.
@@ -35,7 +47,7 @@ class TrainTransform:
         ratio: range of its aspect, width over height.
         flip: probability of a horizontal flip.
         policy: a policy in timm's words, such as ``v0`` (AutoAugment's) or ``rand-m10-n2``
-            (RandAugment with magnitude 10, two operations); None for neither.
+            (RandAugment with magnitude 10, two operations) or ``augmix-m3``; None for none.
 
     Raises:
         UserError: timm does not know the policy.
@@ -56,7 +68,7 @@ class TrainTransform:
         self.scale = list(scale)
         self.ratio = list(ratio)
         self.flip = flip
-        self.policy = _policy(policy, size)
+        self.policy = _policy(policy)
 
     def __call__(self, image: np.ndarray, *, seed: int) -> np.ndarray:
         """Return ``(size, size, 3)``; all that is random follows from the seed."""
@@ -68,9 +80,8 @@ class TrainTransform:
                 self.ratio,
             )
             flip = random.random() < self.flip
-            picture = picture.resize(
-                (self.size, self.size), self.resample, (left, top, left + width, top + height)
-            )
+            box = (left, top, left + width, top + height)
+            picture = _resized(picture, box, self.size, self.resample)
             if flip:
                 picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             if self.policy is not None:
@@ -97,13 +108,13 @@ class EvalTransform:
     def __call__(self, image: np.ndarray, *, seed: int) -> np.ndarray:
         """Return ``(size, size, 3)``; nothing is random."""
         height, width = image.shape[:2]
-        box = (0.0, 0.0, float(width), float(height))
+        box = (0, 0, width, height)
         if self.crop is not None:
-            side = self.crop * min(height, width)
-            left, top = (width - side) / 2, (height - side) / 2
+            # Whole pixels, an odd one left over above and to the left, as officially.
+            side = max(1, int(self.crop * min(height, width)))
+            left, top = (width - side + 1) // 2, (height - side + 1) // 2
             box = (left, top, left + side, top + side)
-        picture = Image.fromarray(image).resize((self.size, self.size), self.resample, box)
-        return np.asarray(picture)
+        return np.asarray(_resized(Image.fromarray(image), box, self.size, self.resample))
 
 
 @contextmanager
@@ -125,16 +136,24 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(kept[2])
 
 
-def _policy(text: str | None, size: int):  # noqa: ANN202  timm's classes share no type
+def _resized(
+    picture: Image.Image, box: tuple[int, int, int, int], size: int, resample: Image.Resampling
+) -> Image.Image:
+    """Return a crop, resized; with ``resize(box=...)`` its edges would mix with what is cut off."""
+    return picture.crop(box).resize((size, size), resample)
+
+
+def _policy(text: str | None):  # noqa: ANN202  timm's classes share no type
     if text is None:
         return None
-    # Translations of a policy are told in pixels of the official size (250 of 224 and more).
-    hparams = {"translate_const": int(size * 0.45), "img_mean": GREY}
-    make = rand_augment_transform if text.startswith("rand") else auto_augment_transform
+    families = {"rand": rand_augment_transform, "augmix": augment_and_mix_transform}
+    make = families.get(text.split("-")[0], auto_augment_transform)
     try:
-        return make(text, hparams)
+        if not all(_SECTION.fullmatch(section) for section in text.split("-")[1:]):
+            raise ValueError("timm would pass over this section in silence")
+        return make(text, {"img_mean": GREY})
     except (AssertionError, ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"data.policy={text} is unknown; AutoAugment's are v0, v0r, original, originalr and "
-            "3a, RandAugment's such as rand-m10-n2"
+            "3a, RandAugment's such as rand-m10-n2, AugMix's such as augmix-m3"
         ) from error

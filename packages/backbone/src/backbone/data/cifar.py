@@ -22,8 +22,10 @@ def cifar_splits(
         seed: chooses what is held out.
 
     Raises:
-        UserError: it is not there and cannot be downloaded.
+        UserError: it is not there and cannot be downloaded, or there is no such CIFAR.
     """
+    if num_classes not in (10, 100):
+        raise UserError(f"data.read.num_classes={num_classes}: CIFAR has 10 or 100")
     source = CIFAR10 if num_classes == 10 else CIFAR100
     root = Path(root).expanduser()
     try:

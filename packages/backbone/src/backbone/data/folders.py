@@ -52,23 +52,27 @@ def folder_splits(
         raise UserError(f"data.read.val_fraction={val_fraction}: expected a share, such as 0.1")
     if (root / "labels.json").is_file():
         return {"val": _read_list(root)}
-    learnt = _read_classes(root / train if (root / train).is_dir() else root)
+    asides = [name for name in (val, "valid", "validation", test) if _folders(root / name)]
+    if not (root / train).is_dir():
+        if asides:
+            raise UserError(f"{root} holds {asides[0]}, but no {train} beside it; see data.read")
+        learnt, held = hold_out(_read_classes(root), val_fraction, seed=seed)
+        return {"train": learnt, "val": held}
+    learnt = _read_classes(root / train)
     splits: dict[str, ImageIndex] = {"train": learnt}
-    names = [name for name in (val, "valid", "validation") if (root / name).is_dir()]
-    if learnt.root == root:
-        names = []
-    if names:
-        splits["val"] = _read_classes(root / names[0], class_names=learnt.class_names)
+    if asides and asides[0] != test:
+        splits["val"] = _read_classes(root / asides[0], class_names=learnt.class_names)
     else:
         splits["train"], splits["val"] = hold_out(learnt, val_fraction, seed=seed)
-    if learnt.root != root and (root / test).is_dir():
+    if test in asides:
         splits["test"] = _read_classes(root / test, class_names=learnt.class_names)
     return splits
 
 
 def _read_classes(root: Path, *, class_names: Sequence[str] | None = None) -> FileIndex:
     """Read class folders: all of them, or those of ``class_names``, of which some may lack."""
-    found = sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
+    found = _folders(root)
+    learnt = class_names is None
     if class_names is None:
         class_names = found
         if len(found) < 2:
@@ -77,11 +81,14 @@ def _read_classes(root: Path, *, class_names: Sequence[str] | None = None) -> Fi
                 "expected a folder for each of two classes or more"
             )
     elif unknown := [name for name in found if name not in class_names]:
-        raise UserError(f"{root / unknown[0]}: the training folder has no class of that name")
+        raise UserError(
+            f"{root / unknown[0]}: the training folder has no class of that name; rename the "
+            "folder, remove it, or add the class to the training"
+        )
     file_names, labels = [], []
     for label, name in enumerate(class_names):
         files = sorted(_files(root / name, name)) if name in found else []
-        if name in found and not files:
+        if learnt and not files:
             raise UserError(
                 f"{root / name} holds no picture ({', '.join(EXTENSIONS)}); remove the folder or "
                 "fill it"
@@ -89,8 +96,15 @@ def _read_classes(root: Path, *, class_names: Sequence[str] | None = None) -> Fi
         file_names += files
         labels += [label] * len(files)
     if not file_names:
-        raise UserError(f"{root} holds no pictures")
+        raise UserError(f"{root} holds no pictures in its class folders; fill or remove it")
     return FileIndex(root, np.array(file_names), np.array(labels, np.int64), tuple(class_names))
+
+
+def _folders(root: Path) -> list[str]:
+    """Return the sorted names of the folders in a folder, if it is one, other than hidden ones."""
+    if not root.is_dir():
+        return []
+    return sorted(e.name for e in os.scandir(root) if e.is_dir() and not e.name.startswith("."))
 
 
 def _files(folder: Path, prefix: str) -> Iterator[str]:
@@ -106,23 +120,24 @@ def _files(folder: Path, prefix: str) -> Iterator[str]:
 
 def _read_list(root: Path) -> FileIndex:
     path = root / "labels.json"
+    expected = f'{path}: expected file names with class indices, such as {{"a.jpg": 3}}'
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        names = sorted(content)
-        labels = np.array([content[name] for name in names], np.int64)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(
-            f"{path}: expected file names with class indices, such as {{'a.jpg': 3}}: {error}"
-        ) from error
+    except ValueError as error:
+        raise UserError(f"{expected}: {error}") from error
+    if not isinstance(content, dict) or any(type(value) is not int for value in content.values()):
+        raise UserError(expected)
+    names = sorted(content)
     folder = root / "images" if (root / "images").is_dir() else root
     if not names:
         raise UserError(f"{path} lists no picture")
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{path} lists {missing[0]}, but {folder / missing[0]} does not exist")
+    labels = np.array([content[name] for name in names], np.int64)
     synsets = root / "synsets.txt"
     if synsets.is_file():
-        class_names = tuple(synsets.read_text(encoding="utf-8").split())
+        class_names = tuple(synsets.read_text(encoding="utf-8").splitlines())
     else:
         class_names = tuple(str(label) for label in range(int(labels.max()) + 1))
     if labels.min() < 0 or labels.max() >= len(class_names):

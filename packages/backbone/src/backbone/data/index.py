@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from backbone.data.pictures import read_picture
+from backbone.errors import UserError
 
 
 class ImageIndex(Protocol):
@@ -71,6 +72,9 @@ def hold_out(index: ImageIndex, fraction: float, *, seed: int) -> tuple[ImageInd
 
     Of a class with two pictures or more each side gets at least one. The choice depends on the
     seed and the number of pictures alone.
+
+    Raises:
+        UserError: no class has two pictures.
     """
     rng = np.random.default_rng(seed)
     held = np.zeros(len(index.labels), bool)
@@ -79,4 +83,6 @@ def hold_out(index: ImageIndex, fraction: float, *, seed: int) -> tuple[ImageInd
         if len(rows) > 1:
             count = min(max(1, round(fraction * len(rows))), len(rows) - 1)
             held[rng.permutation(rows)[:count]] = True
+    if not held.any():
+        raise UserError("data: no class has two pictures, so none can be held out for validation")
     return index.subset(np.flatnonzero(~held)), index.subset(np.flatnonzero(held))

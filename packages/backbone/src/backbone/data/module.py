@@ -59,7 +59,10 @@ class ClassificationData(EpochData):
         policy: str | None = None,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        _check(image_size, in_channels, interpolation, crop, scale)
+        _check(image_size, in_channels, interpolation, crop)
+        _check_augmentation(scale, ratio, flip)
+        if eval_batch_size is not None and eval_batch_size < 1:
+            raise UserError(f"data.eval_batch_size={eval_batch_size}: expected 1 or more")
         self.size = image_size
         self.eval_batch_size = eval_batch_size
         self.grey = in_channels == 1
@@ -102,6 +105,8 @@ class ClassificationData(EpochData):
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the test batches: whole pictures, in order."""
+        if "test" not in self.splits:
+            raise UserError("data: this data set has no test split; evaluate on val")
         return self._whole("test")
 
     def _whole(self, split: str) -> DataLoader[Any]:
@@ -130,11 +135,7 @@ def _find_problem(index: ImageIndex, i: int) -> str:
 
 
 def _check(
-    image_size: object,
-    in_channels: int,
-    interpolation: str,
-    crop: float | str | None,
-    scale: Sequence[float],
+    image_size: object, in_channels: int, interpolation: str, crop: float | str | None
 ) -> None:
     if not isinstance(image_size, int) or image_size < 1:
         raise UserError(f"model.image_size={image_size}: expected a side in pixels, such as 224")
@@ -144,5 +145,12 @@ def _check(
         raise UserError(f"data.interpolation={interpolation}: expected auto, bicubic or bilinear")
     if crop not in ("auto", None) and not (isinstance(crop, int | float) and 0 < crop <= 1):
         raise UserError(f"data.crop={crop}: expected auto, null or a share in (0, 1]")
+
+
+def _check_augmentation(scale: Sequence[float], ratio: Sequence[float], flip: float) -> None:
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
         raise UserError(f"data.scale={list(scale)}: expected two shares, such as [0.08,1.0]")
+    if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
+        raise UserError(f"data.ratio={list(ratio)}: expected two ratios, such as [0.75,1.3333]")
+    if not 0 <= flip <= 1:
+        raise UserError(f"data.flip={flip}: expected a probability, such as 0.5")

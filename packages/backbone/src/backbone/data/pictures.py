@@ -18,12 +18,13 @@ def read_picture(path: Path, *, upright: bool = True) -> np.ndarray:
         ValueError: it cannot be decoded to its end.
     """
     try:
-        with Image.open(path) as picture:
-            if upright:
-                ImageOps.exif_transpose(picture, in_place=True)
+        with Image.open(path) as file:
+            picture = ImageOps.exif_transpose(file) if upright else file
             if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip to white
                 high = (np.asarray(picture) >> 8).astype(np.uint8)
                 return np.stack([high] * 3, axis=2)
+            if "transparency" in picture.info:  # or Pillow warns of palettes that have it
+                picture = picture.convert("RGBA")
             return np.asarray(picture.convert("RGB"))
     except Exception as error:  # Pillow raises all sorts of things on damaged files
         raise ValueError(f"{path} cannot be decoded") from error

@@ -1,0 +1,253 @@
+"""The classifier's Lightning module: learning, resuming, checkpoints that stand by themselves."""
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from timm.optim import Lamb, RMSpropTF
+
+from backbone import create_model, load_model
+from backbone.data.dataset import Batch
+from backbone.data.module import ClassificationData
+from backbone.data.shapes import shapes_splits
+from backbone.errors import UserError
+from backbone.module import EfficientNetModule
+from backbone.train.batch_norm import BatchNormSchedule
+from backbone.train.ema import Ema
+from backbone.train.optim import OptimRecipe
+from backbone.train.schedule import warmup_staircase
+
+SIZE = 32
+RMSPROP = OptimRecipe(
+    partial(RMSpropTF, alpha=0.9, momentum=0.9, eps=1e-3),
+    lr=0.016,
+    base_batch_size=256,
+    weight_decay=1e-5,
+    warmup_epochs=5,
+    schedule=warmup_staircase,
+    decay_biases=True,
+)
+
+
+class StopAfter(Callback):
+    """End the training early, as a crash or a time limit would."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 >= self.epochs
+
+
+def data_of(**changes: Any) -> ClassificationData:
+    read = partial(shapes_splits, num_train=16, num_val=7, picture_size=SIZE, seed=0)
+    arguments: dict[str, Any] = {
+        "root": None,
+        "read": read,
+        "image_size": SIZE,
+        "batch_size": 4,
+        "seed": 0,
+        "num_workers": 0,
+    }
+    return ClassificationData(**(arguments | changes))
+
+
+def module_of(data: ClassificationData, **changes: Any) -> EfficientNetModule:
+    torch.manual_seed(0)
+    arguments: dict[str, Any] = {
+        "model": partial(create_model, "efficientnet_b0", image_size=SIZE),
+        "class_names": data.class_names,
+        "optim": RMSPROP,
+    }
+    return EfficientNetModule(**(arguments | changes))
+
+
+def trainer_in(folder: Path, epochs: int, *callbacks: Callback, **changes: Any) -> pl.Trainer:
+    checkpoints = [
+        ModelCheckpoint(folder / "checkpoints", "best", monitor="val/top1", mode="max"),
+        ModelCheckpoint(folder / "checkpoints", "last"),
+    ]
+    arguments: dict[str, Any] = {
+        "default_root_dir": folder,
+        "max_epochs": epochs,
+        "accelerator": "cpu",
+        "callbacks": [*callbacks, BatchNormSchedule(), Ema(0.9999), *checkpoints],
+        "logger": False,
+        "num_sanity_val_steps": 0,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+    }
+    return pl.Trainer(**(arguments | changes))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])  # a worker prefetches, maybe of a wrong epoch
+def test_resumed_run_ends_like_one_that_never_stopped(tmp_path: Path, num_workers: int) -> None:
+    def fit(folder: str, *callbacks: Callback, ckpt_path: Path | None = None) -> dict[str, Any]:
+        data = data_of(num_workers=num_workers, policy="rand-m10-n2")
+        # Dropout, stochastic depth and mixing all draw.
+        module = module_of(data, mixup=0.2, cutmix=1.0)
+        trainer = trainer_in(tmp_path / folder, 2, *callbacks)
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path)
+        return torch.load(tmp_path / folder / "checkpoints" / "last.ckpt", weights_only=True)
+
+    whole = fit("whole")
+    half = fit("half", StopAfter(1))
+    resumed = fit("resumed", ckpt_path=tmp_path / "half" / "checkpoints" / "last.ckpt")
+    assert half["epoch"] == 0
+    assert resumed["global_step"] == whole["global_step"] == 8
+    for key in ("state_dict", "current_model_state"):  # the average, and the raw weights
+        assert all(torch.equal(value, resumed[key][name]) for name, value in whole[key].items())
+        assert any(not torch.equal(value, half[key][name]) for name, value in whole[key].items())
+
+
+def test_checkpoint_rebuilds_the_model_alone(tmp_path: Path) -> None:
+    data = data_of()
+    module = module_of(data, channels_last=True)
+    trainer_in(tmp_path, 1).fit(module, datamodule=data)
+    path = tmp_path / "best.ckpt"
+    shutil.copy(tmp_path / "checkpoints" / "best.ckpt", path)
+    model = load_model(path).eval()
+    assert model.class_names == data.class_names
+    assert model.spec.image_size == SIZE
+    state = torch.load(path, weights_only=True)["state_dict"]
+    assert all(torch.equal(v, state[f"model.{k}"]) for k, v in model.state_dict().items())
+    with pytest.raises(UserError, match="were trained as efficientnet_b0; they do not fit"):
+        create_model("efficientnet_b1", weights=path)
+    # Evaluated from the file it scores as in the training.
+    again = module_of(data, model=partial(create_model, "efficientnet_b0", weights=path))
+    trainer = trainer_in(tmp_path / "again", 1)
+    found = trainer.validate(again, datamodule=data, verbose=False)[0]
+    assert again.model.load_report is not None
+    assert again.model.load_report.complete
+    score = torch.load(path, weights_only=True)["callbacks"]
+    best = next(v for k, v in score.items() if "best" in str(v.get("best_model_path", "")))
+    assert found["val/top1"] == pytest.approx(float(best["best_model_score"]), abs=1e-6)
+
+
+class _Fixed(torch.nn.Module):
+    """Logits that are told, picture by picture."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.logits[: len(images)]
+
+
+def test_scores_are_what_they_say(tmp_path: Path) -> None:
+    data = data_of(eval_batch_size=7)
+    module = module_of(data)
+    # Labels of the validation split are 0..6; of 7 classes each row ranks the label at its index.
+    logits = torch.zeros(7, 7)
+    for row in range(7):
+        order = [c for c in range(7) if c != row]
+        order.insert(row, row)
+        logits[row, order] = torch.arange(7.0, 0.0, -1.0)
+    module.forward = lambda images: logits[: len(images)]  # type: ignore[method-assign]
+    found = trainer_in(tmp_path, 1).validate(module, datamodule=data, verbose=False)[0]
+    assert found["val/top1"] == pytest.approx(1 / 7)
+    assert found["val/top5"] == pytest.approx(5 / 7)
+    expected = F.cross_entropy(logits, torch.arange(7)).item()
+    assert found["val/loss"] == pytest.approx(expected, rel=1e-5)
+    counts = module.confusion.compute()
+    assert counts.sum() == 7
+    assert counts.diag().tolist() == [1, 0, 0, 0, 0, 0, 0]
+    assert counts[1, 0] == 1  # class 0 is ranked first for the picture of class 1
+
+
+def step(module: EfficientNetModule, batch: Batch) -> torch.Tensor:
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    return module.training_step(batch, 0)
+
+
+def test_loss_is_smoothed_cross_entropy() -> None:
+    data = data_of()
+    module = module_of(data).eval()
+    batch = next(iter(data.val_dataloader()))
+    with torch.no_grad():
+        logs = module(batch.images).log_softmax(1)
+        # 0.9 on the label and a seventh of 0.1 on every class
+        expected = -(0.9 * logs[range(4), batch.labels] + 0.1 * logs.mean(1)).mean()
+        torch.testing.assert_close(step(module, batch), expected)
+
+
+def test_mixing_mixes_pictures_and_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = data_of()
+    module = module_of(data, mixup=1.0, label_smoothing=0.0).eval()
+    batch = next(iter(data.val_dataloader()))
+    monkeypatch.setattr(np.random, "beta", lambda *_: 0.25)
+    images = module.model.normalize(batch.images)
+    with torch.no_grad():
+        found = step(module, batch)
+        logs = module.model(0.25 * images + 0.75 * images.flip(0)).log_softmax(1)
+        labels = batch.labels
+        per_row = 0.25 * logs[range(4), labels] + 0.75 * logs[range(4), labels.flip(0)]
+    torch.testing.assert_close(found, -per_row.mean())
+
+
+def test_memory_knobs_change_nothing_else() -> None:
+    data = data_of()
+    batch = next(iter(data.val_dataloader()))
+    losses = []
+    for knobs in ({}, {"recompute": range(7), "channels_last": False}, {"freeze": ["stem"]}):
+        module = module_of(data, **knobs)
+        torch.manual_seed(1)
+        losses.append(step(module, batch).item())
+    # A frozen norm uses its own statistics instead of the batch's.
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert losses[0] != pytest.approx(losses[2], rel=1e-4)
+    with pytest.raises(UserError, match=r"task\.recompute=7: there are stages 0 to 6"):
+        module_of(data, recompute=[7])
+
+
+def test_frozen_layers_stay_as_they_are_through_a_training(tmp_path: Path) -> None:
+    data = data_of()
+    module = module_of(data, freeze=["trunk"])
+    before = {name: value.clone() for name, value in module.model.state_dict().items()}
+    trainer_in(tmp_path, 2).fit(module, datamodule=data)
+    after = module.model.state_dict()
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"head", "classifier"}
+
+
+def test_one_picture_is_no_batch(tmp_path: Path) -> None:
+    data = data_of(batch_size=1)
+    with pytest.raises(UserError, match=r"data\.batch_size=1: batch norm needs at least 2"):
+        trainer_in(tmp_path, 1).fit(module_of(data), datamodule=data)
+    trainer_in(tmp_path, 1, limit_train_batches=1).fit(
+        module_of(data, freeze=["trunk", "head"]), datamodule=data
+    )
+
+
+def test_odd_batches_cannot_be_mixed() -> None:
+    data = data_of(batch_size=5)
+    with pytest.raises(UserError, match=r"data\.batch_size=5: mixing pairs pictures"):
+        module = module_of(data, mixup=0.2)
+        step(module, next(iter(data.val_dataloader())))
+
+
+def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
+    read = partial(shapes_splits, num_train=7, num_val=7, picture_size=SIZE, seed=0)
+    data = data_of(read=read, batch_size=7, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, crop=1.0)
+    data.splits["val"] = data.splits["train"]
+    lamb = OptimRecipe(
+        partial(Lamb, betas=(0.9, 0.98)), lr=1e-2, base_batch_size=7, weight_decay=0.0,
+        warmup_epochs=1,
+    )  # fmt: skip
+    module = module_of(
+        data,
+        optim=lamb,
+        model=partial(create_model, "efficientnet_b0", dropout=0.0, survival=1.0),
+    )
+    trainer = trainer_in(tmp_path, 40, check_val_every_n_epoch=40)
+    trainer.fit(module, datamodule=data)
+    assert float(trainer.callback_metrics["val/top1"]) == 1.0
