@@ -20,7 +20,10 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS = HERE / "results"
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "albumentations", "pycocotools")
+# What a run is judged by, and what the table shows.
+GOALS = ("mAP", "top1")
+SHOWN = ("mAP", "AP50", "top1", "top5")
+PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "albumentations", "pycocotools")
 
 
 def main() -> None:
@@ -62,29 +65,29 @@ def main() -> None:
 
 
 def _table() -> str:
-    lines = ["| result | command | split | AP | AP50 | minutes |", "|---|---|---|---|---|---|"]
+    lines = ["| result | command | split | scores | minutes |", "|---|---|---|---|---|"]
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text())
-        scores = {key.split("/")[1]: value for key, value in result["scores"].items()}
+        if "command" not in result:  # another program's
+            continue
         split = next(iter(result["scores"])).split("/")[0]
+        shown = [f"{name} {result['scores'][f'{split}/{name}']:.3f}"
+                 for name in SHOWN if f"{split}/{name}" in result["scores"]]  # fmt: skip
         lines.append(
-            f"| [{path.stem}]({path.name}) | `{result['command']}` | {split} | {scores['mAP']:.3f} "
-            f"| {scores['AP50']:.3f} | {result['wall_seconds'] / 60:.1f} |"
+            f"| [{path.stem}]({path.name}) | `{result['command']}` | {split} | {', '.join(shown)} "
+            f"| {result['wall_seconds'] / 60:.1f} |"
         )
     return "\n".join(["# Results", "", "Written by `benchmarks/train.py`.", "", *lines, ""])
 
 
 def _scores(rows: list[dict[str, str]]) -> dict[str, float]:
-    for split, pick in (("test", lambda found: found[-1]), ("val", _best)):
-        found = [row for row in rows if row.get(f"{split}/mAP")]
+    goal = next(name for name in GOALS if f"val/{name}" in rows[0])
+    for split in ("test", "val"):
+        found = [row for row in rows if row.get(f"{split}/{goal}")]
         if found:
-            row = pick(found)
+            row = max(found, key=lambda row: float(row[f"{split}/{goal}"]))
             return {k: round(float(v), 4) for k, v in row.items() if k.startswith(split) and v}
     raise SystemExit("the run was never scored")
-
-
-def _best(rows: list[dict[str, str]]) -> dict[str, str]:
-    return max(rows, key=lambda row: float(row["val/mAP"]))
 
 
 def _git(*arguments: str) -> str:

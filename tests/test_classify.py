@@ -36,7 +36,9 @@ def call(tool: str, folder: Path, *arguments: str, launcher: tuple[str, ...] = (
 
 def test_train_and_evaluate(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    out = call("train.py", tmp_path, *TINY, "callbacks.media.every_n_epochs=1", f"hydra.run.dir={run}")
+    out = call(
+        "train.py", tmp_path, *TINY, "callbacks.media.every_n_epochs=1", f"hydra.run.dir={run}"
+    )
     assert "epoch 2/2" in out
     rows = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
     scored = [row for row in rows if row["val/top1"]]
@@ -58,7 +60,13 @@ def test_train_and_evaluate(tmp_path: Path) -> None:
 
 
 def test_partly_random_weights_are_not_scored(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools/evaluate.py"), *TINY, "model=lite0", "weights=package"]
+    command = [
+        sys.executable,
+        str(ROOT / "tools/evaluate.py"),
+        *TINY,
+        "model=lite0",
+        "weights=package",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "skipped: the classifier of 1000 classes; that of 7 is random" in done.stderr

@@ -132,17 +132,6 @@ def test_checkpoint_rebuilds_the_model_alone(tmp_path: Path) -> None:
     assert found["val/top1"] == pytest.approx(float(best["best_model_score"]), abs=1e-6)
 
 
-class _Fixed(torch.nn.Module):
-    """Logits that are told, picture by picture."""
-
-    def __init__(self, logits: torch.Tensor) -> None:
-        super().__init__()
-        self.logits = logits
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.logits[: len(images)]
-
-
 def test_scores_are_what_they_say(tmp_path: Path) -> None:
     data = data_of(eval_batch_size=7)
     module = module_of(data)
@@ -230,9 +219,9 @@ def test_one_picture_is_no_batch(tmp_path: Path) -> None:
 
 def test_odd_batches_cannot_be_mixed() -> None:
     data = data_of(batch_size=5)
+    module, batch = module_of(data, mixup=0.2), next(iter(data.val_dataloader()))
     with pytest.raises(UserError, match=r"data\.batch_size=5: mixing pairs pictures"):
-        module = module_of(data, mixup=0.2)
-        step(module, next(iter(data.val_dataloader())))
+        step(module, batch)
 
 
 def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:

@@ -108,6 +108,17 @@ def paint(rng: np.random.Generator, canvas: np.ndarray, item: DrawnObject) -> No
     region += (np.clip(fill, 0, 255) - region) * alpha
 
 
+def calm_background(rng: np.random.Generator, size: int) -> np.ndarray:
+    """Return a ``(size, size, 3)`` float32 canvas: a gradient with soft noise."""
+    shape = (size, size)
+    first, second = rng.uniform(20, 235, (2, 3)).astype(np.float32)
+    mix = (_ramp(rng, shape)[..., None] + 1) / 2
+    canvas = first * mix + second * (1 - mix)
+    for cells in (3, 8):
+        canvas += _noise(rng, shape, cells) * rng.uniform(3, 16)
+    return np.clip(canvas, 0, 255)
+
+
 def background(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return a ``(size, size, 3)`` float32 canvas: gradient, noise, maybe a pattern, clutter."""
     shape = (size, size)
