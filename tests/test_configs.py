@@ -75,6 +75,14 @@ def test_official_recipe_is_the_default_on_imagenet() -> None:
     assert (config.data.scale, config.data.policy) == ([0.08, 1.0], "v0")
 
 
+def test_experiments_have_the_last_word_but_for_the_command_line() -> None:
+    config = composed("experiment=clothing_lite0", "data.root=x")
+    assert config.task.model.weights == "package"
+    assert (config.trainer.max_epochs, config.optim.layer_decay) == (14, 0.85)
+    config = composed("experiment=clothing_lite0", "data.root=x", "weights=a.pth")
+    assert config.task.model.weights == "a.pth"
+
+
 def test_data_set_proposes_and_the_command_line_decides() -> None:
     assert composed().model.image_size < 512
     config = composed("model.image_size=320", "trainer.max_epochs=3")
