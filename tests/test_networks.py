@@ -67,14 +67,13 @@ def test_timms_own_training_pads_symmetrically(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_backbone_of_an_official_detector(compound_data: Path) -> None:
     """Averages are taken, not the raw weights, and what is no backbone's is left out."""
+    train = pytest.importorskip("tensorflow").train
     folder = compound_data / "expected/tf/efficientdet-d0/ckpt"
     weights = read_weights(folder, TABLE["efficientnet_b0"])
     model = EfficientNet(weights.spec)
     report = fill(model, weights)
     assert {name.partition(".")[0] for name in report.missing} == {"head", "classifier"}
     assert "outside efficientnet-b0/" in str(report)
-    from tensorflow import train  # pyright: ignore[reportMissingImports]
-
     reader = train.load_checkpoint(str(folder / "model"))
     name = "efficientnet-b0/blocks_1/depthwise_conv2d/depthwise_kernel"
     average, raw = (reader.get_tensor(name + end) for end in ("/ExponentialMovingAverage", ""))

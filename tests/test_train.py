@@ -76,6 +76,8 @@ def test_mistakes_end_in_one_line_and_exit_code_2(tmp_path: Path) -> None:
         (["task=cls", "data=imagefolder", "data.root=/nowhere"], "error: data.root=/nowhere"),
         (["task=cls", "weights=none.pth"], "error: weights=none.pth: there is no such file"),
         (["task=cls", "freeze=[stam]"], "error: freeze=stam fits no layer"),
+        (["task=cls", "data.batch_size=1"], "error: data.batch_size=1: batch norm needs"),
+        (["task=cls", "data.root=/x"], "error: data.root=/x: drawn pictures have no folder"),
         (["data=coco", "data.root=/nowhere"], "error: data.root=/nowhere"),
         (["data=coco"], "error: data.root"),
         (["ckpt_path=none.ckpt"], "error: ckpt_path=none.ckpt"),

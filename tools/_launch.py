@@ -181,12 +181,22 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
                     raise UserError(f"{missing[0]} is not set; give it as {missing[0]}=<value>")
                 job(config)
         finally:
-            with suppress(OSError):  # a run that never began leaves no empty folder
-                Path(config.paths.output_dir).rmdir()
+            _remove_empty(Path(config.paths.output_dir))
 
     with mistakes_told():
         check_overrides(config_name, sys.argv[1:])
     hydra.main(str(CONFIGS), config_name, version_base="1.3")(guarded)()
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove the folder of a run that never began, and the empty ones around it."""
+    folder = folder.absolute()
+    with suppress(OSError):
+        folder.rmdir()
+        for parent in folder.parents:
+            if not parent.is_relative_to(Path.cwd()) or parent == Path.cwd():
+                break
+            parent.rmdir()
 
 
 @contextmanager

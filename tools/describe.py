@@ -6,6 +6,8 @@ from typing import Any
 from _launch import CONFIGS, run
 from omegaconf import DictConfig, OmegaConf
 
+from backbone.errors import UserError
+
 
 def describe(config: DictConfig) -> None:
     """Print stages, parameters, multiply-adds and sizes of a network, or a line for each one."""
@@ -18,10 +20,10 @@ def describe(config: DictConfig) -> None:
         title, columns, rows = "published networks", *_all()
     table = Table(title=title)
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(width=max(100, Console().width)).print(table)
 
 
 def build(name: str, **settings: Any) -> Any:
@@ -55,6 +57,8 @@ def _parts(config: DictConfig) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of one network."""
     size = config.model.image_size
     height, width = (size, size) if isinstance(size, int) else size
+    if config.num_classes is not None and config.num_classes < 1:
+        raise UserError(f"num_classes={config.num_classes}: expected 1 or more")
     settings = {"num_classes": config.num_classes} if config.num_classes else {}
     if "in_channels" in config.model:
         settings["in_channels"] = config.model.in_channels

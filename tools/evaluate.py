@@ -19,9 +19,11 @@ def evaluate(config: DictConfig) -> None:
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = instantiate(config.data)
-    if config.split not in data.splits:
-        raise UserError(f"split={config.split}: this data set has {', '.join(data.splits)}")
-    module = instantiate(config.task, class_names=data.class_names)
+    known = [split for split in ("val", "test") if split in data.splits]
+    if config.split not in known:
+        raise UserError(f"split={config.split}: this data set can be scored on {', '.join(known)}")
+    data.check([config.split])
+    module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
     report = getattr(module.model, "load_report", None)
     if report is not None and not report.complete:
         raise UserError(f"{report}; a score of weights that are partly random would mean nothing")

@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 def train(config: DictConfig) -> None:
     """Build what the configuration names, fit it, and score a test split where there is one."""
     import pytorch_lightning as pl
+    import torch
     from hydra.utils import instantiate
     from pytorch_lightning.loggers import CSVLogger
     from pytorch_lightning.utilities import rank_zero_only
@@ -23,15 +24,21 @@ def train(config: DictConfig) -> None:
     output_dir = Path(config.paths.output_dir)
     if getattr(rank_zero_only, "rank", 0) == 0 and (output_dir / "checkpoints").exists():
         raise UserError(f"{output_dir} holds a run already; give hydra.run.dir another folder")
-    if config.ckpt_path is not None:
-        check_resumable(config.ckpt_path, max_epochs=config.trainer.max_epochs or -1)
-
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = instantiate(config.data)
-    module = instantiate(config.task, class_names=data.class_names)
+    module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
+    if config.ckpt_path is not None:
+        max_epochs = config.trainer.max_epochs or -1
+        check_resumable(config.ckpt_path, module, max_epochs=max_epochs)
+    if config.trainer.sync_batchnorm and not torch.cuda.is_available():
+        raise UserError("trainer.sync_batchnorm=true needs GPUs")
+    main_process = getattr(rank_zero_only, "rank", 0) == 0
+    if main_process:
+        data.check(("val", "test"))
 
     plain = OmegaConf.to_container(config, resolve=True)
-    OmegaConf.save(OmegaConf.create(plain), output_dir / "config.yaml")
+    if main_process:
+        OmegaConf.save(OmegaConf.create(plain), output_dir / "config.yaml")
     loggers = []
     for logger in map(instantiate, config.logger.values()):
         if not isinstance(logger, CSVLogger):
@@ -44,7 +51,11 @@ def train(config: DictConfig) -> None:
     trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
     checkpoint = trainer.checkpoint_callback
     if checkpoint.best_model_score is None:
-        return  # never validated, so nothing is known to be the best
+        log.warning(
+            "never scored: trainer.check_val_every_n_epoch=%s is more than the epochs",
+            config.trainer.check_val_every_n_epoch,
+        )
+        return
     best = checkpoint.best_model_path
     if trainer.is_global_zero:
         log.info("best %s %.4f: %s", config.monitor, float(checkpoint.best_model_score), best)

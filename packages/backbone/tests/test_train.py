@@ -100,6 +100,15 @@ def test_schedule_counts_the_epochs_of_a_training() -> None:
     assert rates[48] == pytest.approx(0.97**2)
 
 
+@pytest.mark.parametrize(
+    "bad", [{"lr": 0.0}, {"base_batch_size": 0}, {"layer_decay": 1.5}, {"weight_decay": -1.0}]
+)
+def test_recipes_refuse_what_no_training_can_use(bad: dict[str, float]) -> None:
+    (name,) = bad
+    with pytest.raises(UserError, match=rf"optim\.{name}="):
+        sgd(**bad)
+
+
 def test_rmsprop_is_tensorflows() -> None:
     """Two steps of TF1's RMSProp by hand: epsilon inside the root, mean square from 1, the rate in
     the momentum, coupled decay."""
@@ -121,15 +130,19 @@ def test_frozen_layers_keep_their_weights_and_statistics() -> None:
     freeze(model, ["stem", "stages.0-4", "head"])
     images = torch.randn(4, 3, 32, 32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    sgd(lr=1.0).build(model, batch_size=64)
+    optimizer = sgd(lr=1.0).build(model, batch_size=64)
     model(images).square().sum().backward()
+    optimizer.step()
     learns = {name for name, p in model.named_parameters() if p.grad is not None}
     assert {name.split(".")[0] for name in learns} == {"trunk", "classifier"}
     assert {name.split(".")[2] for name in learns if "stages" in name} == {"5", "6"}
     moved = {
         name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
     }
-    assert {name.split(".")[2] for name in moved} == {"5", "6"}
+    parts = {".".join(name.split(".")[:3]) for name in moved}
+    assert parts == {
+        "trunk.stages.5", "trunk.stages.6", "classifier.weight", "classifier.bias"
+    }  # fmt: skip
     assert any(name.endswith("running_var") for name in moved)
 
 
@@ -262,6 +275,8 @@ def test_only_a_trainings_checkpoint_can_be_gone_on_from(tmp_path: Path) -> None
         (None, 9, "there is no such file"),
         (b"not a checkpoint", 9, "is no checkpoint"),
         ({"epoch": 1, "state_dict": {}}, 9, "no training to go on with"),
+        ([1], 9, "no training to go on with"),
+        (training | {"state_dict": {"weight": torch.zeros(2)}}, 9, "is of another network"),
         (training, 2, "trained for 2 epochs, which is all of trainer.max_epochs=2"),
     ):
         if isinstance(content, bytes):
@@ -269,9 +284,9 @@ def test_only_a_trainings_checkpoint_can_be_gone_on_from(tmp_path: Path) -> None
         elif content:
             torch.save(content, path)
         with pytest.raises(UserError, match=message):
-            check_resumable(path, max_epochs=max_epochs)
-    check_resumable(path, max_epochs=3)
-    check_resumable(path, max_epochs=-1)  # Lightning's word for no end
+            check_resumable(path, nn.Identity(), max_epochs=max_epochs)
+    check_resumable(path, nn.Identity(), max_epochs=3)
+    check_resumable(path, nn.Identity(), max_epochs=-1)  # Lightning's word for no end
 
 
 def test_batch_norm_forgets_its_initial_statistics() -> None:

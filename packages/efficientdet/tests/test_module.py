@@ -61,7 +61,7 @@ def data_of(splits: dict[str, AnnotationIndex], **changes: Any) -> DetectionData
 def module_of(data: DetectionData, name: str = "efficientdet_d0") -> EfficientDetModule:
     torch.manual_seed(0)
     model = {"name": name, "image_size": SIZE}
-    return EfficientDetModule(model=model, class_names=data.class_names, optim=SGD)
+    return EfficientDetModule(model=model, class_names=data.class_names, optim=SGD, batch_size=4)
 
 
 def trainer_in(folder: Path, epochs: int, *callbacks: Callback) -> pl.Trainer:
@@ -158,6 +158,7 @@ def test_rate_follows_the_batch_and_gradients_are_clipped(
         model={"name": "efficientdet_d0", "image_size": SIZE},
         class_names=data.class_names,
         optim=SGD,
+        batch_size=4,
         loss={"box_weight": 1e6},  # gradients that need clipping
     )
     trainer = trainer_in(tmp_path, 5, watch)
@@ -264,6 +265,7 @@ def test_short_training_on_blood_cells(compound_data: Path, tmp_path: Path) -> N
             weight_decay=0.05,
             warmup_epochs=1,
         ),
+        batch_size=4,
     )
     trainer = trainer_in(tmp_path, 6)
     trainer.fit(module, datamodule=data)

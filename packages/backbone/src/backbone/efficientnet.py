@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from backbone.blocks import BLOCKS
-from backbone.layers import ConvNormAct
+from backbone.layers import ConvNormAct, Norm
 from backbone.specs import NetSpec
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _recomputed(stage: nn.Module, x: Tensor) -> Tensor:
 @contextmanager
 def _statistics_untouched(stage: nn.Module) -> Iterator[None]:
     """Keep the second forward pass from moving the running statistics a second time."""
-    norms = [layer for layer in stage.modules() if isinstance(layer, nn.BatchNorm2d)]
+    norms = [layer for layer in stage.modules() if isinstance(layer, Norm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from backbone.specs import LayerStyle
 
 V1_STYLE = LayerStyle()
+# The second is not a subclass of the first.
+Norm = nn.BatchNorm2d | nn.SyncBatchNorm
 # SiLU is the papers' swish.
 _ACTIVATIONS = {"silu": nn.SiLU, "relu6": nn.ReLU6}
 

@@ -17,6 +17,8 @@ from backbone.data.dataset import Batch
 from backbone.data.module import data_of
 from backbone.efficientnet import EfficientNet
 from backbone.errors import UserError
+from backbone.layers import Norm
+from backbone.train.batch_norm import WARMUP_BATCHES
 from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe
 from backbone.train.unreadable import Unreadable
@@ -31,13 +33,15 @@ class EfficientNetModule(pl.LightningModule):
         model: `backbone.create_model` or another package's, with all but the classes bound.
         class_names: classes in the order of the labels; they travel with the checkpoint.
         optim: how the network learns.
+        batch_size: pictures of a batch on one device.
         label_smoothing: share of the target that goes to all classes alike.
         mixup: alpha of mixup's beta distribution; 0 is off.
         cutmix: alpha of CutMix's beta distribution; 0 is off. With both, a batch has either.
         freeze: layers that do not learn, see `backbone.train.freeze`.
         recompute: stages that are computed again in the backward pass, which saves memory.
         channels_last: lay the network's tensors out channels-last.
-        compile: compile the network with ``torch.compile``.
+        compile: compile the network with ``torch.compile`` after the first 100 batches, in which
+            the momenta of batch norms change.
         seed: of what the training itself draws, such as stochastic depth.
     """
 
@@ -49,6 +53,7 @@ class EfficientNetModule(pl.LightningModule):
         model: Callable[..., EfficientNet],
         class_names: Sequence[str],
         optim: OptimRecipe,
+        batch_size: int,
         label_smoothing: float = 0.1,
         mixup: float = 0.0,
         cutmix: float = 0.0,
@@ -71,11 +76,14 @@ class EfficientNetModule(pl.LightningModule):
         )
         freeze_layers(self.model, freeze)
         self.model.trunk.recomputed = _stages(recompute, len(self.model.trunk.stages))
+        _check(self.model, batch_size, label_smoothing, mixup, cutmix)
+        if compile and recompute:
+            raise UserError("task.compile and task.recompute exclude each other; choose one")
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
-        if compile:
-            self.model.compile()  # in place, so that the names of the tensors stay
+        self.compile_later = compile
         self.optim = optim
+        self.batch_size = batch_size
         self.label_smoothing = label_smoothing
         self.mix = _mixer(mixup, cutmix, label_smoothing, num_classes)
         self.seed = seed
@@ -97,24 +105,18 @@ class EfficientNetModule(pl.LightningModule):
         """Map uint8 pictures ``(B, C, H, W)`` to logits ``(B, K)``."""
         return self.model(self.model.normalize(images))
 
-    def on_fit_start(self) -> None:
-        """Refuse what batch norm cannot learn from."""
-        learns = any(
-            norm.weight.requires_grad and norm.training
-            for norm in self.model.modules()
-            if isinstance(norm, nn.BatchNorm2d)
-        )
-        if learns and data_of(self.trainer).batch_size == 1:
-            raise UserError(
-                "data.batch_size=1: batch norm needs at least 2 pictures a device; take more "
-                "(trainer.accumulate_grad_batches keeps the step), or freeze=[trunk,head]"
-            )
-
     def on_train_epoch_start(self) -> None:
         """Seed what is random in the training, so that a resumed run draws the same."""
         seed = self.seed * 2**20 + self.current_epoch * 2**8 + self.global_rank
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002  timm's mixing draws from it
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Compile in place, which keeps the tensors' names, once the norms' momenta are settled."""
+        batches = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        if self.compile_later and batches >= WARMUP_BATCHES:
+            self.model.compile()
+            self.compile_later = False
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the loss of a batch."""
@@ -125,10 +127,6 @@ class EfficientNetModule(pl.LightningModule):
                 self.model(images), targets, label_smoothing=self.label_smoothing
             )
         else:
-            if len(images) % 2:
-                raise UserError(
-                    f"data.batch_size={len(images)}: mixing pairs pictures; take an even number"
-                )
             images, targets = self.mix(images, targets)  # soft targets, smoothed
             loss = F.cross_entropy(self.model(images), targets)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(images))
@@ -136,8 +134,7 @@ class EfficientNetModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimizer and its per-step schedule."""
-        batch_size = data_of(self.trainer).batch_size
-        return self.optim.configure(self.model, self.trainer, batch_size=batch_size)
+        return self.optim.configure(self.model, self.trainer, batch_size=self.batch_size)
 
     def validation_step(self, batch: Batch, _: int) -> Mapping[str, Tensor]:
         """Count what was right; return each picture's loss and class probabilities."""
@@ -198,7 +195,25 @@ def _mixer(mixup: float, cutmix: float, smoothing: float, num_classes: int) -> M
     )
 
 
-def _stages(asked: Sequence[int], count: int) -> Sequence[int]:
+def _check(
+    model: EfficientNet, batch_size: int, smoothing: float, mixup: float, cutmix: float
+) -> None:
+    learns = any(norm.weight.requires_grad for norm in model.modules() if isinstance(norm, Norm))
+    if learns and batch_size == 1:
+        raise UserError(
+            "data.batch_size=1: batch norm needs at least 2 pictures a device; take more "
+            "(trainer.accumulate_grad_batches keeps the step), or freeze=[trunk,head]"
+        )
+    if not 0 <= smoothing < 1:
+        raise UserError(f"task.label_smoothing={smoothing}: expected a share in [0, 1)")
+    if min(mixup, cutmix) < 0:
+        raise UserError(f"task.mixup={mixup}, task.cutmix={cutmix}: expected 0 or more")
+    if max(mixup, cutmix) > 0 and batch_size % 2:
+        raise UserError(f"data.batch_size={batch_size}: mixing pairs pictures; take an even number")
+
+
+def _stages(asked: Sequence[int] | int, count: int) -> Sequence[int]:
+    asked = [asked] if isinstance(asked, int) else asked
     wrong = [stage for stage in asked if not 0 <= stage < count]
     if wrong:
         raise UserError(f"task.recompute={wrong[0]}: there are stages 0 to {count - 1}")

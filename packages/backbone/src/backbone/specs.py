@@ -6,6 +6,7 @@ A network is its rows: nothing here imports torch, so a configuration can read s
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from backbone.errors import UserError
 from backbone.scaling import (
     V1_MAX_LOSS,
     Coefficients,
@@ -80,6 +81,13 @@ class NetSpec:
     survival: float = 0.8
     style: LayerStyle = LayerStyle()
     preprocessing: Preprocessing = Preprocessing()
+
+    def __post_init__(self) -> None:
+        """Refuse rates that no training can use."""
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"model.dropout={self.dropout}: expected a share in [0, 1)")
+        if not 0 < self.survival <= 1:
+            raise UserError(f"model.survival={self.survival}: expected a probability in (0, 1]")
 
     def scale(
         self,

@@ -30,6 +30,7 @@ class EfficientDetModule(pl.LightningModule):
         model: arguments of `create_model` other than ``num_classes``.
         class_names: classes in the order of the labels; they travel with the checkpoint.
         optim: how the network learns.
+        batch_size: pictures of a batch on one device.
         loss: arguments of `detection_loss`.
         freeze: layers that do not learn, see `backbone.train.freeze`.
         seed: of what the training itself draws, such as stochastic depth.
@@ -41,6 +42,7 @@ class EfficientDetModule(pl.LightningModule):
         model: Mapping[str, Any],
         class_names: Sequence[str],
         optim: OptimRecipe,
+        batch_size: int,
         loss: Mapping[str, float] | None = None,
         freeze: Sequence[str] = (),
         seed: int = 0,
@@ -52,6 +54,7 @@ class EfficientDetModule(pl.LightningModule):
         self.model = create_model(**model, num_classes=len(class_names))
         freeze_layers(self.model, freeze)
         self.optim = optim
+        self.batch_size = batch_size
         self.loss = dict(loss or {})
         self.seed = seed
         self.unreadable = Unreadable()
@@ -92,8 +95,7 @@ class EfficientDetModule(pl.LightningModule):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimizer and its per-step schedule."""
-        batch_size = data_of(self.trainer).batch_size
-        return self.optim.configure(self.model, self.trainer, batch_size=batch_size)
+        return self.optim.configure(self.model, self.trainer, batch_size=self.batch_size)
 
     def on_validation_epoch_start(self) -> None:
         """Begin to collect detections."""

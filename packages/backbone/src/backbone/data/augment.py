@@ -38,7 +38,7 @@ class TrainTransform:
     timm's policies differ from the official ones: translations are shares of the picture, not 250
     pixels; RandAugment leaves out Cutout, skips each operation half of the time unless told
     ``p1``, and ends magnitudes at 10 unless told ``mmax``. ``rand-m28-n2-mmax28-p1`` is the
-    official one of B7.
+    nearest to the official one of B7.
 
     Args:
         size: side of the result in pixels.

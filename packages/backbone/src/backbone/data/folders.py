@@ -48,8 +48,6 @@ def folder_splits(
     root = Path(root).expanduser()
     if not root.is_dir():
         raise UserError(f"data.root={root}: there is no such folder")
-    if not 0 < val_fraction < 1:
-        raise UserError(f"data.read.val_fraction={val_fraction}: expected a share, such as 0.1")
     if (root / "labels.json").is_file():
         return {"val": _read_list(root)}
     asides = [name for name in (val, "valid", "validation", test) if _folders(root / name)]

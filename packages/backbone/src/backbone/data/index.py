@@ -74,8 +74,10 @@ def hold_out(index: ImageIndex, fraction: float, *, seed: int) -> tuple[ImageInd
     seed and the number of pictures alone.
 
     Raises:
-        UserError: no class has two pictures.
+        UserError: no class has two pictures, or ``fraction`` is not in (0, 1).
     """
+    if not 0 < fraction < 1:
+        raise UserError(f"data.read.val_fraction={fraction}: expected a share, such as 0.1")
     rng = np.random.default_rng(seed)
     held = np.zeros(len(index.labels), bool)
     for label in range(len(index.class_names)):

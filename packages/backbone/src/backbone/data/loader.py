@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import cv2
@@ -30,12 +31,42 @@ class EpochData(pl.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise UserError(f"data.batch_size={batch_size}: expected 1 or more")
+        if num_workers is not None and num_workers < 0:
+            raise UserError(f"data.num_workers={num_workers}: expected 0 or more, or null")
+        if seed < 0:
+            raise UserError(f"seed={seed}: expected 0 or more")
         self.batch_size = batch_size
         self.seed = seed
         self.num_workers = (
             min(8, (os.cpu_count() or 2) // 2) if num_workers is None else num_workers
         )
         self.first_epoch = 0
+        self.splits: dict[str, Any] = {}
+        self._checked: set[str] = set()
+
+    def check(self, splits: Iterable[str]) -> None:
+        """Decode what will be scored, once: a score without a picture would be wrong.
+
+        Raises:
+            UserError: a picture of these splits cannot be read.
+        """
+        for split in splits:
+            if split in self.splits and split not in self._checked:
+                refuse_unreadable(partial(self.find_problem, split), self.num_pictures(split))
+                self._checked.add(split)
+
+    def prepare_data(self) -> None:
+        """Check validation and test pictures, unless a tool has chosen what to check before."""
+        if not self._checked:
+            self.check(("val", "test"))
+
+    def num_pictures(self, split: str) -> int:
+        """Return the number of pictures in a split."""
+        raise NotImplementedError
+
+    def find_problem(self, split: str, i: int) -> str:
+        """Return why a picture of a split cannot be read, or nothing."""
+        raise NotImplementedError
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch that a resumed training begins with.
@@ -76,6 +107,10 @@ class EpochData(pl.LightningDataModule):
     ) -> DataLoader[Any]:
         """Return batches of every picture once."""
         sampler = PartSampler(num_pictures)
+        if len(sampler) == 0:
+            raise UserError(
+                f"data: {num_pictures} pictures to score are fewer than the processes; take fewer"
+            )
         return self._loader(dataset, sampler, batch_size or self.batch_size, collate)
 
     def _loader(
@@ -99,18 +134,10 @@ class EpochData(pl.LightningDataModule):
         )
 
 
-def refuse_unreadable(find_problem: Callable[[int], str], rows: Iterable[int]) -> None:
-    """Decode what will be scored: a score without a picture would be wrong, and comes late.
-
-    Args:
-        find_problem: returns why a picture cannot be read, or nothing.
-        rows: the pictures.
-
-    Raises:
-        UserError: one of them cannot be read.
-    """
+def refuse_unreadable(find_problem: Callable[[int], str], count: int) -> None:
+    """Raise a UserError if ``find_problem`` has something to say of one of ``count`` pictures."""
     with ThreadPoolExecutor() as pool:
-        for problem in pool.map(find_problem, rows):
+        for problem in pool.map(find_problem, range(count)):
             if problem:
                 raise UserError(
                     f"data: {problem}; a score without this picture would be wrong, so mend it or "

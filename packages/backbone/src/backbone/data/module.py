@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from backbone.data.augment import EvalTransform, TrainTransform
 from backbone.data.dataset import ClassificationDataset, collate
 from backbone.data.index import ImageIndex
-from backbone.data.loader import EpochData, refuse_unreadable
+from backbone.data.loader import EpochData
 from backbone.errors import UserError
 from backbone.specs import Interpolation, Preprocessing
 
@@ -80,14 +80,17 @@ class ClassificationData(EpochData):
         """Names of the classes, in the order of the labels."""
         return self.splits["val"].class_names
 
-    def prepare_data(self) -> None:
-        """Decode what will be scored.
+    def num_pictures(self, split: str) -> int:
+        """Return the number of pictures in a split."""
+        return len(self.splits[split].labels)
 
-        Raises:
-            UserError: a validation or test picture cannot be read.
-        """
-        for index in (self.splits[name] for name in ("val", "test") if name in self.splits):
-            refuse_unreadable(partial(_find_problem, index), range(len(index.labels)))
+    def find_problem(self, split: str, i: int) -> str:
+        """Return why a picture of a split cannot be read, or nothing."""
+        try:
+            self.splits[split].picture(i)
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, shuffled and augmented."""
@@ -124,14 +127,6 @@ class ClassificationData(EpochData):
 def data_of(trainer: pl.Trainer) -> ClassificationData:
     """Return the data module that a trainer was given."""
     return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _find_problem(index: ImageIndex, i: int) -> str:
-    try:
-        index.picture(i)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def _check(

@@ -17,19 +17,22 @@ MIN_IN_FRAME = 0.85
 
 
 def shapes_splits(
-    *, num_train: int, num_val: int, picture_size: int, seed: int
+    root: str | None = None, *, num_train: int, num_val: int, picture_size: int, seed: int
 ) -> dict[str, ImageIndex]:
     """Draw the data set.
 
     Args:
+        root: there is none.
         num_train: pictures in the training split.
         num_val: pictures in the validation split.
         picture_size: width and height of every picture in pixels, at least 32.
         seed: not negative; other seeds draw other pictures.
 
     Raises:
-        UserError: a parameter is out of range.
+        UserError: a parameter is out of range, or a folder is given.
     """
+    if root is not None:
+        raise UserError(f"data.root={root}: drawn pictures have no folder; say data=imagefolder")
     least = {"num_train": 1, "num_val": 1, "picture_size": 32, "seed": 0}
     given = (num_train, num_val, picture_size, seed)
     for (name, low), value in zip(least.items(), given, strict=True):

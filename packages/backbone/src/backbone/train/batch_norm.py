@@ -2,12 +2,11 @@
 
 import pytorch_lightning as pl
 import torch
-from torch import nn
+
+from backbone.layers import Norm
 
 # After this many batches a fresh statistic is its own average, and the warm-up ends.
 WARMUP_BATCHES = 100
-
-Norm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 
 class BatchNormSchedule(pl.Callback):

@@ -1,6 +1,8 @@
 """Exponential moving average of weights and batch-norm statistics."""
 
+import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -19,6 +21,19 @@ class Ema(WeightAveraging):
     def __init__(self, decay: float) -> None:
         self.decay = decay
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
+
+    @torch.no_grad()
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Swap the average in, with batch-norm statistics that all processes agree on.
+
+        Each process moves its own statistics; the mean of them is scored and saved.
+        """
+        if self._average_model is not None and dist.is_available() and dist.is_initialized():
+            for buffer in self._average_model.buffers():
+                if buffer.is_floating_point():
+                    dist.all_reduce(buffer)
+                    buffer.div_(dist.get_world_size())
+        super().on_validation_epoch_start(trainer, pl_module)
 
     @torch.no_grad()
     def _average(

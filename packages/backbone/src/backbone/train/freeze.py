@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from backbone.errors import UserError
-from backbone.train.batch_norm import Norm
+from backbone.layers import Norm
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
@@ -20,6 +20,7 @@ def freeze(model: nn.Module, patterns: Sequence[str]) -> None:
     Raises:
         UserError: a pattern fits no layer, or nothing is left to learn.
     """
+    patterns = [patterns] if isinstance(patterns, str) else patterns
     for pattern in patterns:
         fitting = [
             layer

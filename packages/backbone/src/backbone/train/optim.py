@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from backbone.errors import UserError
 from backbone.train.schedule import Schedule, warmup_cosine
 
 # No warm-up takes more of a short training than this.
@@ -41,6 +42,18 @@ class OptimRecipe:
     decay_biases: bool = False
     layer_decay: float = 1.0
 
+    def __post_init__(self) -> None:
+        """Refuse numbers that no training can use."""
+        for name, sound, expected in (
+            ("lr", self.lr > 0, "above 0"),
+            ("base_batch_size", self.base_batch_size >= 1, "1 or more"),
+            ("weight_decay", self.weight_decay >= 0, "0 or more"),
+            ("warmup_epochs", self.warmup_epochs >= 0, "0 or more"),
+            ("layer_decay", 0 < self.layer_decay <= 1, "a factor in (0, 1]"),
+        ):
+            if not sound:
+                raise UserError(f"optim.{name}={getattr(self, name)}: expected {expected}")
+
     def configure(
         self, model: nn.Module, trainer: pl.Trainer, *, batch_size: int
     ) -> dict[str, Any]:
@@ -51,6 +64,8 @@ class OptimRecipe:
             trainer: knows how many devices, batches and epochs there are.
             batch_size: pictures of a batch on one device.
         """
+        if math.isinf(trainer.estimated_stepping_batches):
+            raise UserError("trainer.max_epochs=-1: the schedule needs an end; give a number")
         steps = int(trainer.estimated_stepping_batches)
         steps_in_epoch = math.ceil(
             int(trainer.num_training_batches) / trainer.accumulate_grad_batches

@@ -48,7 +48,7 @@ class Progress(RichProgressBar):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the scores of this validation."""
         super().on_validation_end(trainer, pl_module)
-        if trainer.sanity_checking or not trainer.is_global_zero:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
             return
         shown = {**trainer.progress_bar_metrics, **self._pace(trainer)}
         values = "  ".join(f"{key} {_text(value)}" for key, value in shown.items())

@@ -3,16 +3,17 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from backbone.errors import UserError
 
 
-def check_resumable(path: str | Path, *, max_epochs: int) -> None:
+def check_resumable(path: str | Path, module: nn.Module, *, max_epochs: int) -> None:
     """Make sure that a training can go on from ``path``, before anything expensive happens.
 
     Raises:
-        UserError: it is missing, cannot be read, holds no state of a training, or one that has
-            seen ``max_epochs`` already.
+        UserError: it is missing, cannot be read, holds no state of a training, that of another
+            network than ``module``'s, or one that has seen ``max_epochs`` already.
     """
     if not Path(path).is_file():
         raise UserError(f"ckpt_path={path}: there is no such file")
@@ -20,10 +21,16 @@ def check_resumable(path: str | Path, *, max_epochs: int) -> None:
         content = torch.load(path, map_location="meta", weights_only=True, mmap=True)
     except Exception as error:  # whatever torch says of a file that is none of its own
         raise UserError(f"ckpt_path={path} is no checkpoint; give a run's last.ckpt") from error
-    if not {"loops", "optimizer_states"} <= content.keys():
+    if not isinstance(content, dict) or not {"loops", "optimizer_states"} <= content.keys():
         raise UserError(
             f"ckpt_path={path} holds weights but no training to go on with; give a last.ckpt, "
-            "or start anew from these with model.weights"
+            "or start anew from these with weights"
+        )
+    shapes = {name: value.shape for name, value in content["state_dict"].items()}
+    if shapes != {name: value.shape for name, value in module.state_dict().items()}:
+        raise UserError(
+            f"ckpt_path={path} is of another network or other classes; resume with the settings "
+            "it was trained with, or start anew from it with weights"
         )
     if 0 < max_epochs <= content["epoch"] + 1:
         raise UserError(

@@ -1,5 +1,6 @@
 """Classifiers' weights from any source, brought under our names and into a network."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from backbone.names import LayerNames, Scheme, layer_names
 from backbone.specs import LayerStyle, NetSpec, Preprocessing
 from backbone.weights.files import Content, misfit_message, read_file
 from backbone.weights.public import is_symmetric, locate
+
+log = logging.getLogger(__name__)
 
 # One tensor of each scheme that tells it apart.
 _SIGNS: dict[Scheme, str] = {
@@ -88,7 +91,7 @@ def read_weights(source: str | Path, spec: NetSpec) -> ClassifierWeights:
     if scheme == "ours":
         spec = _own_spec(content, spec, source)
     else:
-        style, preprocessing = _conventions(spec, scheme, config)
+        style, preprocessing = _conventions(spec, scheme, config, path.name)
         spec = replace(spec, style=style, preprocessing=preprocessing)
     names = content.metadata.get("class_names")
     return ClassifierWeights(str(source), spec, tensors, tuple(names) if names else None, ignored)
@@ -175,7 +178,7 @@ def _official_names(layer: LayerNames) -> tuple[str, ...]:
 def _own_spec(content: Content, spec: NetSpec, source: str | Path) -> NetSpec:
     """Return the spec that our file carries, or the one asked for if it carries none."""
     values: dict[str, Any] | None = content.metadata.get("model")
-    if values is None:
+    if values is None or "stages" not in values:
         return spec
     stored = NetSpec.from_dict(values)
     if not stored.same_network(spec):
@@ -186,28 +189,36 @@ def _own_spec(content: Content, spec: NetSpec, source: str | Path) -> NetSpec:
 
 
 def _conventions(
-    spec: NetSpec, scheme: Scheme, config: PretrainedCfg | None
+    spec: NetSpec, scheme: Scheme, config: PretrainedCfg | None, file_name: str
 ) -> tuple[LayerStyle, Preprocessing]:
     """Return padding, epsilon and preprocessing that foreign weights were trained with."""
     style, preprocessing = spec.style, spec.preprocessing
     if scheme == "torchvision":
         eps = _TORCHVISION_EPS.get(spec.name, style.bn_eps)
-        return replace(style, padding="symmetric", bn_eps=eps), _torchvision_preprocessing(spec)
+        style = replace(style, padding="symmetric", bn_eps=eps)
+        return style, _torchvision_preprocessing(spec, file_name)
     if config is not None:
-        preprocessing = _timm_preprocessing(config, preprocessing)
+        preprocessing = _timm_preprocessing(config)
         if is_symmetric(config):
             style = replace(style, padding="symmetric", bn_eps=1e-5)
+    elif scheme == "timm":
+        log.warning(
+            "weights %s: timm does not say where this file is from; padding and preprocessing are "
+            "taken to be those of Google's weights of %s", file_name, spec.name
+        )  # fmt: skip
     return style, preprocessing
 
 
-def _torchvision_preprocessing(spec: NetSpec) -> Preprocessing:
-    """Return what torchvision's weights of this network ask for."""
+def _torchvision_preprocessing(spec: NetSpec, file_name: str) -> Preprocessing:
+    """Return what torchvision's weights in a file ask for; its newest ones' if it is renamed."""
     from torchvision.models import get_model_weights, list_models
 
     family = spec.name.replace("efficientnetv2", "efficientnet_v2")
     if family not in list_models():
         return spec.preprocessing
-    asked = get_model_weights(family)["DEFAULT"].transforms()
+    known = get_model_weights(family)
+    chosen = next((w for w in known if w.url.endswith(file_name)), known["DEFAULT"])
+    asked = chosen.transforms()
     return Preprocessing(
         mean=_to_255(asked.mean),
         std=_to_255(asked.std),
@@ -216,12 +227,12 @@ def _torchvision_preprocessing(spec: NetSpec) -> Preprocessing:
     )
 
 
-def _timm_preprocessing(config: PretrainedCfg, default: Preprocessing) -> Preprocessing:
-    interpolation = config.interpolation
+def _timm_preprocessing(config: PretrainedCfg) -> Preprocessing:
+    """Return what timm measured its weights with, which for V2 is not the official way."""
     return Preprocessing(
         mean=_to_255(config.mean),
         std=_to_255(config.std),
-        interpolation=interpolation if interpolation == "bilinear" else default.interpolation,
+        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
         crop=None if config.crop_mode == "squash" else config.crop_pct,
     )
 
@@ -259,5 +270,7 @@ def _classifier_rows(
         for name in _CLASSIFIER:
             if tensors[name].shape[1:] == rows[name].shape[1:]:
                 rows[name][to] = tensors[name][start]
+        if len(pairs) == wanted:
+            return rows, []
         return rows, [f"classifier rows of {wanted - len(pairs)} of {wanted} classes, now random"]
     return rows, [f"the classifier of {given} classes; that of {wanted} is random"]

@@ -67,11 +67,15 @@ def read_file(path: str | Path) -> Content:
     metadata: dict[str, Any] = {}
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         metadata = content.get("hyper_parameters", {})
-        content = {
+        if not isinstance(metadata, dict) or not isinstance(metadata.get("model"), dict):
+            metadata = {}  # another project's
+        content = content["state_dict"]
+        ours = {
             key.removeprefix(_MODULE_PREFIX): value
-            for key, value in content["state_dict"].items()
+            for key, value in content.items()
             if isinstance(key, str) and key.startswith(_MODULE_PREFIX)
         }
+        content = ours or content
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise UserError(f"weights={path}: expected a dictionary of tensors or a run's checkpoint.")
     return Content(content, metadata)

@@ -35,7 +35,7 @@ def locate(source: str | Path, spec: NetSpec) -> tuple[Path, PretrainedCfg | Non
     text = str(source)
     if text == PACKAGE:
         return _in_package(spec), None
-    if text == IMAGENET or _is_timm_name(text):
+    if text == IMAGENET or (_is_timm_name(text) and not Path(text).exists()):
         config = _timm_config(text, spec)
         return _download(config, source=text), config
     path = Path(source).expanduser()
@@ -48,7 +48,8 @@ def is_symmetric(config: PretrainedCfg) -> bool:
 
 
 def _is_timm_name(text: str) -> bool:
-    return re.fullmatch(r"(tf_)?efficientnet(v2)?_\w+(\.\w+)?", text) is not None
+    is_file_name = re.search(r"\.(bin|ckpt|npz|pt|pth|safetensors)$", text)
+    return not is_file_name and bool(re.fullmatch(r"(tf_)?efficientnet(v2)?_\w+(\.\w+)?", text))
 
 
 def _timm_config(text: str, spec: NetSpec) -> PretrainedCfg:
@@ -68,10 +69,11 @@ def _known(spec: NetSpec) -> list[str]:
 
 
 def _by_file_name(path: Path, spec: NetSpec) -> PretrainedCfg | None:
-    """Return what timm knows of a file, if it is called as in one of its releases."""
+    """Return what timm knows of a file, if it or its folder is called as timm or the hub do."""
+    called = {path.name, path.stem, *(part.rpartition("--")[2] for part in path.parts)}
     for name in _known(spec):
         config = get_pretrained_cfg(name)
-        if config is not None and str(config.url).rpartition("/")[2] == path.name:
+        if config is not None and not called.isdisjoint({name, str(config.url).rpartition("/")[2]}):
             return config
     return None
 
@@ -91,7 +93,7 @@ def _download(config: PretrainedCfg, *, source: str) -> Path:
             f"weights={source}: {repository} is not in the cache and the Hugging Face hub "
             f"did not give it ({type(error).__name__}). Either run once with a network (HF_HOME "
             "names the cache, which you can copy), or give a file: weights=<path of its "
-            "model.safetensors>"
+            "model.safetensors in a folder called {repository.rpartition('/')[2]}>"
         ) from error
 
 

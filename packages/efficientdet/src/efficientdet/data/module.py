@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import albumentations as A
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from backbone.data.loader import EpochData, refuse_unreadable
+from backbone.data.loader import EpochData
 from backbone.errors import UserError
 from efficientdet.data.augment import Augment
 from efficientdet.data.dataset import DetectionDataset, collate, find_problem
@@ -62,14 +61,13 @@ class DetectionData(EpochData):
         """Names of the classes, in the order of the labels."""
         return self.splits["train"].class_names
 
-    def prepare_data(self) -> None:
-        """Decode what will be scored: a score without a picture would be wrong, and comes late.
+    def num_pictures(self, split: str) -> int:
+        """Return the number of pictures in a split."""
+        return len(self.splits[split])
 
-        Raises:
-            UserError: a validation or test picture cannot be read; see `read_picture`.
-        """
-        for index in (self.splits[name] for name in ("val", "test") if name in self.splits):
-            refuse_unreadable(partial(find_problem, index), range(len(index)))
+    def find_problem(self, split: str, i: int) -> str:
+        """Return why a picture of a split cannot be read, or nothing; see `read_picture`."""
+        return find_problem(self.splits[split], i)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, shuffled and augmented."""
