@@ -10,8 +10,9 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -36,7 +37,7 @@ OFFICIAL = {"efficientnetv2_b0": ("b1_224x224", "b1_171x133_odd", "b2_128x128")}
 def against_timm(name: str) -> float:
     """Return the largest relative difference of logits and levels to timm's ``tf_`` network."""
     with torch.device("meta"):
-        theirs = timm.create_model(f"tf_{name}")
+        theirs: Any = timm.create_model(f"tf_{name}")
     randomise(theirs, name)
 
     def outputs(images: Tensor) -> list[Tensor]:
@@ -48,7 +49,7 @@ def against_timm(name: str) -> float:
 def against_torchvision(name: str) -> float:
     """Return the largest relative difference of logits and levels to torchvision's network."""
     with torch.device("meta"):
-        theirs = torchvision.models.get_model(name.replace("netv2", "net_v2"), weights=None)
+        theirs: Any = torchvision.models.get_model(name.replace("netv2", "net_v2"), weights=None)
     randomise(theirs, name)
 
     def outputs(images: Tensor) -> list[Tensor]:
@@ -120,12 +121,12 @@ def _with_their_weights(name: str, theirs: nn.Module) -> EfficientNet:
     return ours.eval()
 
 
-def _largest(ours: EfficientNet, outputs) -> float:  # noqa: ANN001  images -> levels and logits
+def _largest(ours: EfficientNet, outputs: Callable[[Tensor], Sequence[Tensor]]) -> float:
     worst = 0.0
     for size in SIZES:
         images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
         with torch.inference_mode():
-            wanted: Sequence[Tensor] = outputs(images)
+            wanted = outputs(images)
         found = _outputs(ours, images)
         assert len(found) == len(wanted) == 6
         worst = max(worst, *map(difference, found, wanted))

@@ -98,7 +98,7 @@ def _all() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of all published networks."""
     rows = []
     for card in sorted((CONFIGS / "model").glob("[!_]*.yaml")):
-        name = str(OmegaConf.load(card)["name"])
+        name = OmegaConf.to_container(OmegaConf.load(card))["name"]  # pyright: ignore
         model = build(name)
         size = getattr(model, "image_size", None) or (model.spec.image_size,) * 2
         model, costs = measured(name, size)
