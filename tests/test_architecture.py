@@ -49,7 +49,8 @@ def test_spec_tables_need_no_torch() -> None:
 
 def test_core_needs_no_lightning() -> None:
     code = (
-        "import sys, backbone, efficientdet; efficientdet.create_model; backbone.create_model;"
+        "import sys, backbone, efficientdet, efficientnetv2; backbone.create_model;"
+        "efficientdet.create_model; efficientnetv2.create_model;"
         "assert 'pytorch_lightning' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

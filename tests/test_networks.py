@@ -37,7 +37,7 @@ def test_a_wrong_convention_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the two tests above would see if padding or epsilon were not those of the weights."""
     for style in (LayerStyle(padding="symmetric"), LayerStyle(bn_eps=1e-5)):
         monkeypatch.setattr(
-            "backbone.weights.classifier._conventions",
+            "backbone.weights.classifier.conventions",
             lambda spec, *_, style=style: (style, spec.preprocessing),
         )
         assert parity.against_timm("efficientnet_b0") > 10 * TOLERANCE, style

@@ -1,22 +1,20 @@
 """Classifiers' weights from any source, brought under our names and into a network."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from timm.models import PretrainedCfg, adapt_input_conv
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from backbone.errors import UserError
 from backbone.names import LayerNames, Scheme, layer_names
-from backbone.specs import LayerStyle, NetSpec, Preprocessing
+from backbone.specs import NetSpec
+from backbone.weights.conventions import conventions
 from backbone.weights.files import Content, misfit_message, read_file
-from backbone.weights.public import is_symmetric, locate
-
-log = logging.getLogger(__name__)
+from backbone.weights.public import locate
 
 # One tensor of each scheme that tells it apart.
 _SIGNS: dict[Scheme, str] = {
@@ -28,8 +26,6 @@ _SIGNS: dict[Scheme, str] = {
 _PARAMETERS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 _STEM = "trunk.stem.conv.weight"
 _CLASSIFIER = ("classifier.weight", "classifier.bias")
-# torchvision's networks of these names were built with torch's own epsilon.
-_TORCHVISION_EPS = {f"efficientnet_b{i}": 1e-5 for i in range(5)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +87,7 @@ def read_weights(source: str | Path, spec: NetSpec) -> ClassifierWeights:
     if scheme == "ours":
         spec = _own_spec(content, spec, source)
     else:
-        style, preprocessing = _conventions(spec, scheme, config, path.name)
+        style, preprocessing = conventions(spec, scheme, config, path.name)
         spec = replace(spec, style=style, preprocessing=preprocessing)
     names = content.metadata.get("class_names")
     return ClassifierWeights(str(source), spec, tensors, tuple(names) if names else None, ignored)
@@ -186,60 +182,6 @@ def _own_spec(content: Content, spec: NetSpec, source: str | Path) -> NetSpec:
             f"weights={source} were trained as {stored.name}; they do not fit {spec.name}"
         )
     return stored
-
-
-def _conventions(
-    spec: NetSpec, scheme: Scheme, config: PretrainedCfg | None, file_name: str
-) -> tuple[LayerStyle, Preprocessing]:
-    """Return padding, epsilon and preprocessing that foreign weights were trained with."""
-    style, preprocessing = spec.style, spec.preprocessing
-    if scheme == "torchvision":
-        eps = _TORCHVISION_EPS.get(spec.name, style.bn_eps)
-        style = replace(style, padding="symmetric", bn_eps=eps)
-        return style, _torchvision_preprocessing(spec, file_name)
-    if config is not None:
-        preprocessing = _timm_preprocessing(config)
-        if is_symmetric(config):
-            style = replace(style, padding="symmetric", bn_eps=1e-5)
-    elif scheme == "timm":
-        log.warning(
-            "weights %s: timm does not say where this file is from; padding and preprocessing are "
-            "taken to be those of Google's weights of %s", file_name, spec.name
-        )  # fmt: skip
-    return style, preprocessing
-
-
-def _torchvision_preprocessing(spec: NetSpec, file_name: str) -> Preprocessing:
-    """Return what torchvision's weights in a file ask for; its newest ones' if it is renamed."""
-    from torchvision.models import get_model_weights, list_models
-
-    family = spec.name.replace("efficientnetv2", "efficientnet_v2")
-    if family not in list_models():
-        return spec.preprocessing
-    known = get_model_weights(family)
-    chosen = next((w for w in known if w.url.endswith(file_name)), known["DEFAULT"])
-    asked = chosen.transforms()
-    return Preprocessing(
-        mean=_to_255(asked.mean),
-        std=_to_255(asked.std),
-        interpolation=asked.interpolation.value,
-        crop=asked.crop_size[0] / asked.resize_size[0],
-    )
-
-
-def _timm_preprocessing(config: PretrainedCfg) -> Preprocessing:
-    """Return what timm measured its weights with, which for V2 is not the official way."""
-    return Preprocessing(
-        mean=_to_255(config.mean),
-        std=_to_255(config.std),
-        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
-        crop=None if config.crop_mode == "squash" else config.crop_pct,
-    )
-
-
-def _to_255(values: Sequence[float]) -> tuple[float, float, float]:
-    red, green, blue = (value * 255 for value in values)
-    return red, green, blue
 
 
 def _adapted(kernel: Tensor, channels: int, source: str) -> Tensor:
