@@ -23,6 +23,7 @@ TINY = (
     "data.num_workers=0",
     "trainer.accelerator=cpu",
     "trainer.max_epochs=2",
+    "trainer.check_val_every_n_epoch=1",
 )
 
 

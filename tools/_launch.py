@@ -192,6 +192,9 @@ def _remove_empty(folder: Path) -> None:
     """Remove the folder of a run that never began, and the empty ones around it."""
     folder = folder.absolute()
     with suppress(OSError):
+        files = list(folder.iterdir())
+        if len(files) == 1 and files[0].suffix == ".log":  # the terminal has shown it
+            files[0].unlink()
         folder.rmdir()
         for parent in folder.parents:
             if not parent.is_relative_to(Path.cwd()) or parent == Path.cwd():

@@ -260,13 +260,13 @@ def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
     data = data_of(read=read, batch_size=7, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, crop=1.0)
     data.splits["val"] = data.splits["train"]
     adamw = OptimRecipe(
-        torch.optim.AdamW, lr=1e-3, base_batch_size=7, weight_decay=0.0, warmup_epochs=1
+        torch.optim.AdamW, lr=3e-3, base_batch_size=7, weight_decay=0.0, warmup_epochs=1
     )
     module = module_of(
         data,
         optim=adamw,
         model=partial(create_model, "efficientnet_b0", dropout=0.0, survival=1.0),
     )
-    trainer = trainer_in(tmp_path, 100, check_val_every_n_epoch=100)
+    trainer = trainer_in(tmp_path, 60, check_val_every_n_epoch=60)
     trainer.fit(module, datamodule=data)
     assert float(trainer.callback_metrics["val/top1"]) == 1.0
