@@ -87,6 +87,8 @@ def against_official(name: str, folder: Path, case: str) -> float:
 def difference(x: Tensor, y: Tensor) -> float:
     """Return the largest difference of two tensors as a share of the second's largest value."""
     assert x.shape == y.shape, (x.shape, y.shape)
+    assert y.isfinite().all()
+    assert y.abs().max() > 0
     return ((x - y).abs().max() / y.abs().max()).item()
 
 
