@@ -112,6 +112,7 @@ def test_loggers_combine(loggers: str) -> None:
         (["data.read.num_train=true"], "expected a number"),
         (["trainer.deterministic=2"], "expected true or false"),
         (["data.scale=[1"], "the command line cannot be read"),
+        (["freeze=stem,head"], r"freeze=stem,head: a list is written in brackets, \[a,b\]"),
         (["det"], "'det' is no setting; settings are written as key=value"),
         (["hydra.foo=1"], "key 'hydra.foo' is unknown"),
     ],
@@ -127,6 +128,7 @@ def test_sound_command_lines_pass() -> None:
     _launch.check_overrides(
         "train",
         ["task=det", "model=d0,d2", "data=voc", "data.root=/x", "optim=adamw", "optim.lr=1e-3",
-         "logger=[csv,tensorboard]", "+trainer.profiler=simple", "hydra.run.dir=/y", "seed=1,2"],
+         "logger=[csv,tensorboard]", "+trainer.profiler=simple", "hydra.run.dir=/y", "seed=1,2",
+         "-m"],
     )  # fmt: skip
-    _launch.check_overrides("train", ["--cfg", "job", "data=coco,voc", "seed=3"])
+    _launch.check_overrides("train", ["--cfg", "job", "data=coco", "seed=3"])

@@ -78,7 +78,14 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
     except HydraException as error:
         raise UserError(f"the command line cannot be read: {_first_line(error)}") from error
     choices, values = [], []
+    several = {"-m", "--multirun"} & set(arguments)
     for override in parsed:
+        if override.is_sweep_override() and not (
+            several or any("hydra.mode" in a for a in arguments)
+        ):
+            raise UserError(
+                f"{override.input_line}: a list is written in brackets, [a,b]; several runs take -m"
+            )
         key = str(override.key_or_group)
         is_group = (CONFIGS / key).is_dir()
         (choices if is_group else values).append(override)

@@ -187,7 +187,9 @@ def test_without_a_network_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(public, "try_to_load_from_cache", lambda *a: None)
     monkeypatch.setattr(public, "get_hf_file_metadata", refuse)
-    with pytest.raises(UserError, match=r"tf_efficientnet_b0\.ns_jft_in1k.*HF_HOME.*weights=<path"):
+    with pytest.raises(
+        UserError, match=r"tf_efficientnet_b0\.ns_jft_in1k.*HF_HOME.*called tf_efficientnet_b0"
+    ):
         create_model(NAME, weights="imagenet")
     with pytest.raises(UserError, match=r"did you mean tf_efficientnet_b0\.a"):
         create_model(NAME, weights="tf_efficientnet_b0.aa_in2k")

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -63,6 +64,8 @@ def read_file(path: str | Path) -> Content:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = (str(error) or repr(error)).splitlines()[0]
+        if isinstance(error, UnpicklingError):  # torch would advise to load it unsafely
+            reason = "it is damaged, or holds more than tensors and plain values"
         raise UserError(f"weights={path}: this file cannot be read as weights: {reason}") from error
     metadata: dict[str, Any] = {}
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):

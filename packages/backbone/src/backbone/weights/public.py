@@ -93,7 +93,7 @@ def _download(config: PretrainedCfg, *, source: str) -> Path:
             f"weights={source}: {repository} is not in the cache and the Hugging Face hub "
             f"did not give it ({type(error).__name__}). Either run once with a network (HF_HOME "
             "names the cache, which you can copy), or give a file: weights=<path of its "
-            "model.safetensors in a folder called {repository.rpartition('/')[2]}>"
+            f"model.safetensors in a folder called {repository.rpartition('/')[2]}>"
         ) from error
 
 
