@@ -47,7 +47,7 @@ def test_train_and_evaluate(tmp_path: Path) -> None:
     assert {"val/top5", "val/loss"} <= scored[0].keys()
     best = max(float(row["val/top1"]) for row in scored)
     media = run.glob("wandb/offline-run-*/files/media/*")
-    assert {"images", "metadata", "table"} <= {path.name for path in media}
+    assert {"images", "table"} <= {path.name for path in media}
 
     weights = run / "checkpoints" / "best.ckpt"
     out = call("evaluate.py", tmp_path, *TINY, f"weights={weights}", f"hydra.run.dir={tmp_path}/e")
