@@ -1,6 +1,7 @@
 """What the data modules of all tasks share: loaders that repeat exactly, and resuming."""
 
 import os
+from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -60,13 +61,13 @@ class EpochData(pl.LightningDataModule):
         if not self._checked:
             self.check(("val", "test"))
 
+    @abstractmethod
     def num_pictures(self, split: str) -> int:
         """Return the number of pictures in a split."""
-        raise NotImplementedError
 
+    @abstractmethod
     def find_problem(self, split: str, i: int) -> str:
         """Return why a picture of a split cannot be read, or nothing."""
-        raise NotImplementedError
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch that a resumed training begins with.
