@@ -1,6 +1,5 @@
 """EfficientNet as a Lightning module: ``tools/train.py task=cls model=b0``."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,8 +21,6 @@ from backbone.train.batch_norm import WARMUP_BATCHES
 from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe
 from backbone.train.unreadable import Unreadable
-
-log = logging.getLogger(__name__)
 
 
 class EfficientNetModule(pl.LightningModule):
