@@ -140,7 +140,7 @@ def test_each_field_is_needed(tmp_path: Path, key: str, field: str) -> None:
         ("annotations", "bbox", [1, 2, 3, "x"], r"annotations\[0\]: bbox is \[1, 2, 3, 'x'\]"),
         ("annotations", "bbox", [1, 2, 3, float("nan")], r"json: annotation 1 has the box .*nan"),
         ("images", "id", "30", r"images\[0\]: the field 'id' is '30'"),
-        ("images", "id", 20, r"instances\.json: image id 20 occurs 2 times"),
+        ("images", "id", 20, r"instances\.json: image id 20 occurs twice"),
         ("images", "file_name", "../b.jpg", r"instances\.json: file name '\.\./b\.jpg'"),
         ("categories", "id", 1, r"categories\[1\]: category id 1 occurs twice"),
     ],
@@ -184,3 +184,27 @@ def test_pictures_of_coco_itself(compound_data: Path, split: str, num_pictures: 
     assert index.repairs == {}
     assert np.all(index.boxes[:, 2:] > index.boxes[:, :2])
     assert len(index.boxes) == index.offsets[-1] == {120: 1089, 100: 892}[num_pictures]
+
+
+def test_annotation_that_repeats_one_with_its_id_is_dropped(tmp_path: Path) -> None:
+    value = content()
+    value["annotations"].append(dict(value["annotations"][0]))
+    index = read(tmp_path, value)
+    assert len(index.boxes) == 3
+    assert index.repairs == {"repeated annotations dropped": 1}
+
+
+def test_other_annotation_with_an_id_in_use_is_kept_and_told(tmp_path: Path) -> None:
+    value = content()
+    value["annotations"][1]["id"] = 1
+    index = read(tmp_path, value)
+    assert len(index.boxes) == 3
+    assert index.repairs == {"annotations kept although another has their id": 1}
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_area_that_is_not_finite_is_refused(tmp_path: Path, bad: float) -> None:
+    value = content()
+    value["annotations"][0]["area"] = bad
+    with pytest.raises(UserError, match=r"annotations\[0\]: area is (nan|inf)"):
+        read(tmp_path, value)

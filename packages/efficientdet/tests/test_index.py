@@ -116,7 +116,9 @@ def test_coordinate_that_is_not_finite_is_refused(tmp_path: Path, value: float) 
 
 
 def test_image_id_that_occurs_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"list\.json: image id 5 occurs 2 times"):
+    with pytest.raises(
+        UserError, match=r"list\.json: image id 5 occurs twice \(5\.jpg and other\.jpg\)"
+    ):
         build(tmp_path, [picture(5), picture(6), picture(5, name="other.jpg")])
 
 
@@ -154,3 +156,28 @@ def test_index_is_small_and_has_no_objects(tmp_path: Path) -> None:
     for field in dataclasses.fields(index):
         value = getattr(index, field.name)
         assert not isinstance(value, np.ndarray) or value.dtype != object
+
+
+def test_image_id_that_the_score_cannot_hold_is_refused(tmp_path: Path) -> None:
+    # float64 has no 2**53 + 1, so that two pictures could become one in the score.
+    assert float(2**53 + 1) == 2**53
+    with pytest.raises(UserError, match=r"image id 9007199254740993 is too large"):
+        build(tmp_path, [picture(2**53 + 1)])
+
+
+def test_boxes_that_are_all_outside_are_no_repair(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"all 2 boxes lie outside .* that of annotation 200;"):
+        build(tmp_path, [picture(1, (200, 1, 210, 9)), picture(2, (300, 1, 310, 9))])
+
+
+def test_repairs_of_the_reader_come_first(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").touch()
+    index = build_index(
+        [picture(1, (1, 1, 1, 5), (1, 2, 3, 4))],
+        source=Path("list.json"),
+        image_dir=tmp_path,
+        class_names=["cat"],
+        category_ids=[1],
+        repairs={"lines mended": 2},
+    )
+    assert list(index.repairs.items()) == [("lines mended", 2), ("zero-size boxes dropped", 1)]

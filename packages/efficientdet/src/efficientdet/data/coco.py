@@ -1,6 +1,7 @@
 """Reads object annotations in COCO's JSON format (https://cocodataset.org/#format-data)."""
 
 import json
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ def read_coco(annotation_file: Path, image_dir: Path) -> AnnotationIndex:
 
     Labels number the categories in order of their ids, so that COCO's 80 ids with holes in
     1..90 become 0..79. ``iscrowd`` is 0 and ``area`` is the box's where an annotation lacks them.
+    Ids of annotations are not needed here; two different annotations with one id both count.
 
     Args:
         annotation_file: JSON with the lists ``images``, ``annotations`` and ``categories``.
@@ -36,7 +38,10 @@ def read_coco(annotation_file: Path, image_dir: Path) -> AnnotationIndex:
     names = _category_names(categories, annotation_file)
     labels = {category_id: label for label, category_id in enumerate(names)}
     objects: defaultdict[int, list[ObjectRecord]] = defaultdict(list)
+    repeated, repairs = _repeated_ids(annotations)
     for position, entry in enumerate(annotations):
+        if position in repeated:
+            continue
         place = f"{annotation_file}: annotations[{position}]"
         image_id, record = _object(entry, labels, place)
         objects[image_id].append(record)
@@ -51,6 +56,7 @@ def read_coco(annotation_file: Path, image_dir: Path) -> AnnotationIndex:
         image_dir=image_dir,
         class_names=list(names.values()),
         category_ids=list(names),
+        repairs=repairs,
     )
 
 
@@ -114,6 +120,32 @@ def _category_names(categories: list[dict[str, Any]], annotation_file: Path) -> 
     return dict(sorted(names.items()))
 
 
+def _repeated_ids(annotations: list[dict[str, Any]]) -> tuple[set[int], dict[str, int]]:
+    """Return the positions of annotations that repeat an earlier one, and what was found.
+
+    Files that were put together from several use ids twice. pycocotools would then find one of
+    two annotations twice, so that its own score of such a file is wrong; ours is not.
+    """
+    seen: dict[int | str, dict[str, Any]] = {}
+    repeated: set[int] = set()
+    num_reused = 0
+    for position, entry in enumerate(annotations):
+        if not isinstance(entry.get("id"), (int, str)):
+            continue
+        earlier = seen.setdefault(entry["id"], entry)
+        if earlier is entry:
+            continue
+        if earlier == entry:
+            repeated.add(position)
+        else:
+            num_reused += 1
+    counts = {
+        "repeated annotations dropped": len(repeated),
+        "annotations kept although another has their id": num_reused,
+    }
+    return repeated, {name: count for name, count in counts.items() if count}
+
+
 def _object(entry: dict[str, Any], labels: dict[int, int], place: str) -> tuple[int, ObjectRecord]:
     image_id = _field(entry, "image_id", int, place)
     category_id = _field(entry, "category_id", int, place)
@@ -133,10 +165,19 @@ def _object(entry: dict[str, Any], labels: dict[int, int], place: str) -> tuple[
         box=(x, y, x + w, y + h),
         label=labels[category_id],
         crowd=bool(crowd),
-        area=None if entry.get("area") is None else _field(entry, "area", NUMBER, place),
+        area=_area(entry, place),
         place=f"annotation {entry.get('id', place)}",
     )
     return image_id, record
+
+
+def _area(entry: dict[str, Any], place: str) -> float | None:
+    if entry.get("area") is None:
+        return None
+    area = _field(entry, "area", NUMBER, place)
+    if not math.isfinite(area):
+        raise UserError(f"{place}: area is {area}; a finite number is needed, or none at all")
+    return area
 
 
 def _picture(

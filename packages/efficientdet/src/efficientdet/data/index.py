@@ -1,8 +1,8 @@
 """One split of a detection data set as flat arrays, and the checks every reader shares."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
@@ -12,6 +12,9 @@ from backbone.errors import UserError
 # COCO rounds x, y, w and h to 0.01 px each, so sound boxes overshoot the border by that much.
 CLIP_TOLERANCE = 0.05
 NUM_SAMPLED_PICTURES = 8
+OUTSIDE = "boxes outside the picture dropped"
+# Score rows are float64, which has every integer up to here.
+MAX_IMAGE_ID = 2**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,13 @@ def build_index(
     image_dir: Path,
     class_names: Sequence[str],
     category_ids: Sequence[int],
+    repairs: Mapping[str, int] | None = None,
 ) -> AnnotationIndex:
     """Check and repair what a reader found and pack it into flat arrays.
 
     Boxes reaching outside their picture are clipped; boxes that are empty, inverted or wholly
     outside are dropped. Each kind of repair is counted, since real data sets contain all of them.
+    What all boxes need is no repair: if all are wholly outside, their unit is another.
 
     Args:
         pictures: The pictures in any order.
@@ -104,16 +109,17 @@ def build_index(
         image_dir: The folder that the file names are relative to.
         class_names: ``K`` names.
         category_ids: ``K`` ids as the files have them.
+        repairs: What the reader repaired before, told with the rest.
 
     Raises:
-        UserError: There is no picture; an image id occurs twice; a file name leaves
-            ``image_dir``; a picture has no size; a coordinate is NaN or infinite; or the first
-            pictures are not in ``image_dir``.
+        UserError: There is no picture; an image id occurs twice or is too large; a file name
+            leaves ``image_dir``; a picture has no size; a coordinate is NaN or infinite; all boxes
+            are outside; or the first pictures are not in ``image_dir``.
     """
     ordered = sorted(pictures, key=lambda picture: picture.image_id)
     _check_pictures(ordered, source)
     sizes = np.array([(picture.width, picture.height) for picture in ordered], dtype=np.int32)
-    columns, repairs = _pack_objects(ordered, sizes, source)
+    columns, more_repairs = _pack_objects(ordered, sizes, source)
     index = AnnotationIndex(
         image_dir=image_dir,
         file_names=np.array([picture.file_name for picture in ordered]),
@@ -122,7 +128,7 @@ def build_index(
         **columns,
         class_names=tuple(class_names),
         category_ids=np.array(category_ids, dtype=np.int64),
-        repairs=repairs,
+        repairs={**(repairs or {}), **more_repairs},
     )
     _check_files(index, source)
     return index
@@ -138,6 +144,11 @@ def _pack_objects(
     raw = np.array([item.box for item in objects], dtype=np.float64).reshape(-1, 4)
     _check_finite(raw, objects, source)
     boxes, keep, repairs = _repair_boxes(raw, sizes[owners])
+    if objects and repairs.get(OUTSIDE) == len(objects):
+        raise UserError(
+            f"{source}: all {len(objects)} boxes lie outside their pictures, such as that of "
+            f"{objects[0].place}; check the unit and the order of the coordinates"
+        )
     given = [np.nan if item.area is None else item.area for item in objects]
     areas = np.array(given, dtype=np.float64)
     box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -156,10 +167,12 @@ def _pack_objects(
 def _check_pictures(ordered: Sequence[PictureRecord], source: Path) -> None:
     if not ordered:
         raise UserError(f"{source} lists no picture; give a split that has some")
-    counts = Counter(picture.image_id for picture in ordered)
-    image_id, count = counts.most_common(1)[0]
-    if count > 1:
-        raise UserError(f"{source}: image id {image_id} occurs {count} times; make ids unique")
+    for picture, following in pairwise(ordered):
+        if picture.image_id == following.image_id:
+            raise UserError(
+                f"{source}: image id {picture.image_id} occurs twice ({picture.file_name} and "
+                f"{following.file_name}); list each picture once, with an id of its own"
+            )
     for picture in ordered:
         # Windows rules know both separators and drives, so they see every way out of the folder.
         path = PureWindowsPath(picture.file_name)
@@ -167,6 +180,11 @@ def _check_pictures(ordered: Sequence[PictureRecord], source: Path) -> None:
             raise UserError(
                 f"{source}: file name {picture.file_name!r} of image {picture.image_id} must be "
                 "relative and stay inside the picture folder"
+            )
+        if abs(picture.image_id) > MAX_IMAGE_ID:
+            raise UserError(
+                f"{source}: image id {picture.image_id} is too large for the score, which has "
+                "whole numbers up to 2**53; number the pictures from 1"
             )
         if picture.width <= 0 or picture.height <= 0:
             raise UserError(
@@ -202,7 +220,7 @@ def _repair_boxes(
     counts = {
         "inverted boxes dropped": inverted,
         "zero-size boxes dropped": flat,
-        "boxes outside the picture dropped": outside,
+        OUTSIDE: outside,
         "boxes clipped to the picture": clipped,
     }
     return boxes, keep, {name: int(mask.sum()) for name, mask in counts.items() if mask.any()}

@@ -5,8 +5,10 @@ from pathlib import Path
 from backbone.errors import UserError
 from efficientdet.data.coco import read_coco
 from efficientdet.data.index import AnnotationIndex
+from efficientdet.data.openimages import Classes, read_openimages
 from efficientdet.data.shapes import ensure_shapes
 from efficientdet.data.voc import read_voc
+from efficientdet.data.yolo import read_yolo
 
 
 def coco_splits(
@@ -32,6 +34,32 @@ def voc_splits(
     """Read VOC's layout: ``Annotations/``, ``JPEGImages/`` and ``ImageSets/Main/<split>.txt``."""
     named = {"train": train, "val": val, "test": test}
     return {name: read_voc(_folder(root), split) for name, split in named.items() if split}
+
+
+def yolo_splits(root: str | Path, *, data_yaml: str = "data.yaml") -> dict[str, AnnotationIndex]:
+    """Read YOLO's layout: a ``data.yaml``, ``images/`` and ``labels/``.
+
+    ``root`` is the folder with the ``data.yaml``, or that file itself, whatever its name.
+    """
+    file = Path(root).expanduser()
+    if file.suffix not in {".yaml", ".yml"} or file.is_dir():
+        file = _folder(root) / data_yaml
+    return read_yolo(file)
+
+
+def openimages_splits(
+    root: str | Path,
+    *,
+    train: str = "train",
+    val: str = "validation",
+    test: str | None = None,
+    classes: Classes = "all",
+    partial: bool = False,
+) -> dict[str, AnnotationIndex]:
+    """Read Open Images' layout: ``<split>-annotations-bbox.csv`` and ``<split>/``."""
+    named = {"train": train, "val": val, "test": test}
+    splits = {name: split for name, split in named.items() if split}
+    return read_openimages(_folder(root), splits, classes=classes, partial=partial)
 
 
 def shapes_splits(

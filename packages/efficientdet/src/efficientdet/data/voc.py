@@ -9,6 +9,7 @@ from PIL import Image, UnidentifiedImageError
 
 from backbone.errors import UserError
 from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
+from efficientdet.data.repeats import drop_repeats
 
 LAYOUT = "Annotations/*.xml, JPEGImages/ and ImageSets/Main/<split>.txt"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -24,6 +25,7 @@ def read_voc(
     since write 0-based exclusive corners into the same tags, and a file does not say which it
     holds. Corners are read as written, which is off by one pixel at most. Objects marked
     ``difficult`` become crowd: training skips them and evaluation ignores them, as VOC's does.
+    An object that a file lists twice counts once.
     Image ids are 1-based positions among all XML files, so they are the same in every split.
 
     Args:
@@ -48,12 +50,14 @@ def read_voc(
         _read_picture(annotation_dir / f"{stem}.xml", image_dir, ids[stem], labels)
         for stem in _listed_stems(list_file, ids)
     ]
+    pictures, repairs = drop_repeats(pictures)
     return build_index(
         pictures,
         source=list_file,
         image_dir=image_dir,
         class_names=names,
         category_ids=range(1, len(names) + 1),
+        repairs=repairs,
     )
 
 
