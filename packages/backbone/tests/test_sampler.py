@@ -27,7 +27,17 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     assert epoch(3, 5) != epoch(3, 6)
     assert epoch(3, 5) != epoch(4, 5)
     # The same picture is augmented in another way in the next epoch.
-    assert dict(epoch(3, 5)) != dict(epoch(3, 6))
+    seeds = [{draw.index: draw.seed for draw in epoch(3, number)} for number in (5, 6)]
+    assert seeds[0] != seeds[1]
+
+
+def test_draws_carry_their_epoch() -> None:
+    sampler = EpochSampler(4, seed=0, batch_size=1)
+    sampler.set_epoch(7)
+    draws = iter(sampler)
+    first = next(draws)
+    sampler.set_epoch(8)  # as Lightning does while workers still read ahead
+    assert [draw.epoch for draw in (first, *draws)] == [7] * 4
 
 
 def test_processes_share_out_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,14 @@
-"""Scale jitter: where pixels and boxes go."""
+"""Scale jitter: where pixels and boxes go. Before it: grid mask and policy."""
+
+from pathlib import Path
 
 import albumentations as A
 import numpy as np
 import pytest
+from PIL import Image
 
-from efficientdet.data.augment import PAD_COLOUR, Augment
+from efficientdet.data.augment import PAD_COLOUR, Augment, ScaleJitter
+from efficientdet.data.operations import Picture, grid_mask
 
 NO_BOXES = np.empty((0, 4), np.float32), np.empty(0, np.int64)
 
@@ -53,3 +57,115 @@ def test_any_number_of_boxes(count: int) -> None:
     _, out, labels = Augment((32, 32))(image, boxes, np.zeros(count, np.int64), seed=0)
     assert out.shape == (count, 4)
     assert labels.shape == (count,)
+
+
+@pytest.mark.parametrize("shape", [(200, 300), (300, 200), (3, 2), (1, 40)])
+def test_grid_mask_blackens_squares(shape: tuple[int, int]) -> None:
+    image = np.full((*shape, 3), 200, np.uint8)
+    shares = []
+    for seed in range(200):
+        out = grid_mask(image, np.random.default_rng(seed))
+        assert out.shape == image.shape
+        assert set(np.unique(out)) <= {0, 200}
+        shares.append((out == 0).mean())
+    if min(shape) == 200:
+        # Lines are 0.6 of a period in either direction: 0.4 * 0.4 is left between them.
+        assert np.mean(shares) == pytest.approx(0.16, abs=0.02)
+
+
+def test_grid_and_policy_come_before_the_jitter_and_keep_to_its_seed() -> None:
+    image = np.random.default_rng(0).integers(1, 255, (64, 64, 3), np.uint8)
+    box = np.array([[8, 8, 40, 40]], np.float32)
+    plain, masked, never = (
+        Augment((48, 48), scale=(0.5, 2.0), **kind)
+        for kind in ({}, {"grid_mask": 1.0}, {"grid_mask": 1e-9})
+    )
+    for seed in range(5):
+        first, second, third = (
+            augment(image, box, np.array([0]), seed=seed) for augment in (plain, masked, never)
+        )
+        # The same crop, other pixels.
+        np.testing.assert_array_equal(first.boxes, second.boxes)
+        assert (first.image != second.image).any()
+        assert (first.image == third.image).all()
+    policy = Augment((48, 48), policy="v1")
+    outs = [policy(image, box, np.array([0]), seed=seed) for seed in (0, 0, 1, 2, 3)]
+    assert all((a == b).all() for a, b in zip(*outs[:2], strict=True))
+    assert len({out.image.tobytes() for out in outs}) > 2
+
+
+def test_finish_leaves_the_size_to_who_made_it() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    augment = Augment((48, 64), scale=(0.1, 2.0), transforms=[A.HorizontalFlip(p=1.0)])
+    out = augment.finish(Picture(image, np.array([[0.0, 0, 10, 8]]), np.array([2])), seed=0)
+    assert (out.image == image[:, ::-1]).all()
+    np.testing.assert_allclose(out.boxes, [[54, 0, 64, 8]])
+
+
+# Of 255: the result is rounded to whole numbers (0.5), and OpenCV computes with weights in steps
+# of 1/2048 and rounds between the two directions (0.25 more is seen); the mean's rounding in
+# PAD_COLOUR is less.
+PREPROCESSING_TOLERANCE = 0.8
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["same_256x256", "up_100x150", "down_411x300"])
+def test_evaluation_is_the_official_one(compound_data: Path, name: str) -> None:
+    folder = compound_data / "expected" / "tf" / "efficientdet-d0" / "pipeline"
+    with np.load(folder / f"{name}.npz") as file:
+        official = dict(file)
+    image = official["raw"][0]
+    jitter = ScaleJitter((256, 256), (1.0, 1.0))
+    jitter.set_random_seed(0)
+    drawn = jitter.get_params_dependent_on_data({"shape": image.shape}, {})
+    kept = drawn["kept"]
+    # 256 / 411 * 300 = 186.9 and 256 / 150 * 100 = 170.7: fractions are cut off
+    assert kept == {"same": (256, 256), "up": (170, 256), "down": (256, 186)}[name.split("_")[0]]
+    out = jitter.apply(image, drawn["window"], kept)
+    std = np.array([0.229, 0.224, 0.225]) * 255
+    expected = official["preprocessed"][0] * std + np.array([0.485, 0.456, 0.406]) * 255
+    assert np.abs(out - expected).max() < PREPROCESSING_TOLERANCE
+    boxes = jitter.apply_to_bboxes(
+        official["boxes_in"][:, [1, 0, 3, 2]], drawn["window"], kept, shape=image.shape
+    )
+    sound = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    assert (np.flatnonzero(sound) + 1).tolist() == official["classes_out"][:, 0].tolist()
+    # Officially boxes end at the last pixel's index, here behind it.
+    clipped = (boxes[sound] * 256).clip(0, 255)
+    np.testing.assert_allclose(clipped, official["boxes_out"][:, [1, 0, 3, 2]], atol=1e-4)
+
+
+def test_antialiased_evaluation_is_pillows() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    labels = np.zeros(0, np.int64)
+    out = Augment((45, 60), antialias=True)(image, np.zeros((0, 4), np.float32), labels, seed=0)
+    wanted = Image.fromarray(image).resize((60, 45), Image.Resampling.BILINEAR)
+    assert np.array_equal(out.image, np.asarray(wanted))
+
+
+def test_transforms_draw_independently_of_each_other() -> None:
+    """Two flips of half of the pictures each: all four combinations, each about as often."""
+    transforms = [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
+    augment = Augment((8, 8), transforms=transforms)
+    image = np.zeros((8, 8, 3), np.uint8)
+    image[0, 0] = 255
+    corners = []
+    for seed in range(400):
+        out = augment(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), seed=seed)
+        corners.append(int(out.image[..., 0].argmax()))
+    counts = np.unique(corners, return_counts=True)[1]
+    assert len(counts) == 4
+    assert counts.min() > 70
+
+
+def test_flips_do_not_follow_the_scale() -> None:
+    augment = Augment((64, 64), scale=(0.5, 1.0), transforms=[A.HorizontalFlip(p=0.5)])
+    image = np.full((64, 64, 3), 255, np.uint8)
+    sizes: dict[bool, list[int]] = {True: [], False: []}
+    for seed in range(200):
+        out = augment(image, np.zeros((0, 4), np.float32), np.zeros(0, np.int64), seed=seed)
+        columns = (out.image[0, :, 0] == 255).nonzero()[0]
+        if len(columns) < 64:  # what is padded shows whether it was flipped
+            sizes[bool(columns[0] > 0)].append(len(columns))
+    assert max(sizes[True]) > 56
+    assert max(sizes[False]) > 56

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from PIL import Image
 
 from backbone.errors import UserError
 from efficientdet.data.dataset import Batch
@@ -100,6 +102,14 @@ def test_repairs_are_told(
         ({"scale": (2.0, 1.0)}, "data.scale="),
         ({"image_size": "5l2"}, "image_size=5l2"),
         ({"image_size": (1, 2, 3)}, "image_size="),
+        ({"policy": "v9"}, r"data.policy=v9 is unknown; there are v0, v1, v2, v3"),
+        ({"grid_mask": 2}, r"data.grid_mask=2: expected a probability"),
+        ({"mosaic": -0.5}, r"data.mosaic=-0.5: expected a probability"),
+        ({"mixup": "yes"}, r"data.mixup=yes: expected a probability"),
+        ({"copy_paste": 1.5}, r"data.copy_paste=1.5: expected a probability"),
+        ({"close_mosaic_epochs": -1}, r"data.close_mosaic_epochs=-1: expected a number of epochs"),
+        ({"crowd": "ignore"}, r"data.crowd=ignore: expected skip or train"),
+        ({"empty": "dorp"}, r"data.empty=dorp: expected keep or drop"),
     ],
 )
 def test_impossible_numbers_are_refused(
@@ -112,3 +122,133 @@ def test_impossible_numbers_are_refused(
 def test_impossible_batch_is_refused(shapes: dict[str, AnnotationIndex]) -> None:
     with pytest.raises(UserError, match=r"data.batch_size=17 .* 16 training pictures"):
         make(shapes, batch_size=17).train_dataloader()
+
+
+class Spy(pl.LightningModule):
+    """Learns nothing; notes which batches of which epoch hold pictures of several colours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.mixed: dict[int, set[bool]] = {}
+
+    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
+        flat = batch.images.flatten(2)
+        several = bool((flat != flat[:, :, :1]).any())
+        self.mixed.setdefault(self.current_epoch, set()).add(several)
+        return self.weight
+
+    def validation_step(self, batch: Batch, _: int) -> None: ...
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def plain_pictures(index: AnnotationIndex, folder: Path) -> AnnotationIndex:
+    """Return the split with pictures that have one colour each."""
+    for i, name in enumerate(index.file_names):
+        Image.new("RGB", (64, 64), (i * 15, i * 15, i * 15)).save(folder / f"{name}.png")
+    names = np.array([f"{name}.png" for name in index.file_names])
+    return replace(index, image_dir=folder, file_names=names)
+
+
+def fit(data: DetectionData, folder: Path, max_epochs: int) -> Spy:
+    spy = Spy()
+    trainer = pl.Trainer(
+        default_root_dir=folder,
+        max_epochs=max_epochs,
+        limit_val_batches=0,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(spy, datamodule=data)
+    return spy
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_mosaic_is_closed_in_the_last_epochs(
+    shapes: dict[str, AnnotationIndex], tmp_path: Path, num_workers: int
+) -> None:
+    index = plain_pictures(shapes["train"], tmp_path)
+    data = make(
+        {"train": index, "val": index},
+        image_size=64,
+        scale=(1.0, 1.0),
+        num_workers=num_workers,
+        mosaic=1.0,
+        close_mosaic_epochs=2,
+    )
+    spy = fit(data, tmp_path, 4)
+    assert spy.mixed == {0: {True}, 1: {True}, 2: {False}, 3: {False}}
+
+
+def test_closing_needs_to_know_the_end(
+    shapes: dict[str, AnnotationIndex], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make(shapes, mosaic=1.0, close_mosaic_epochs=2)
+    fit(data, tmp_path, 1)
+    assert "leaves none of 1 epochs to mosaic, mixup, copy_paste" in caplog.text
+    assert data.trainer is not None
+    data.trainer.fit_loop.max_epochs = -1
+    with pytest.raises(UserError, match=r"data.close_mosaic_epochs=2: .* trainer.max_epochs"):
+        data.train_dataloader()
+
+
+def test_crowds_and_pictures_without_objects_as_told(shapes: dict[str, AnnotationIndex]) -> None:
+    index = shapes["train"]
+    crowd = np.zeros_like(index.crowd)
+    crowd[index.rows(0)] = crowd[index.rows(1)] = True
+    marked = replace(index, crowd=crowd)
+    splits = {"train": marked, "val": marked}
+    empty = (np.diff(index.offsets) == 0).sum()
+
+    def shown(**changes: Any) -> tuple[int, int]:
+        data = make(splits, batch_size=1, scale=(1.0, 1.0), **changes)
+        batches = epoch(data, 0)
+        assert len(batches) == data.num_pictures("train")
+        assert data.num_pictures("val") == len(index)  # evaluation keeps all
+        counted = {int(batch.image_ids): len(batch.boxes[0]) for batch in batches}
+        by_id = {int(key): index.rows(i) for i, key in enumerate(index.image_ids)}
+        for image_id, count in counted.items():
+            rows = by_id[image_id]
+            learned = len(range(rows.start, rows.stop))
+            skipped = 0 if changes.get("crowd") == "train" else int(crowd[rows].sum())
+            assert count == learned - skipped
+        return len(batches), sum(counted.values())
+
+    assert shown() == (16, (~crowd).sum())
+    assert shown(crowd="train") == (16, len(crowd))
+    assert shown(empty="drop") == (14 - empty, (~crowd).sum())
+    assert shown(empty="drop", crowd="train") == (16 - empty, len(crowd))
+
+
+def test_dropping_all_is_refused(shapes: dict[str, AnnotationIndex]) -> None:
+    nothing = replace(shapes["train"], crowd=np.ones_like(shapes["train"].crowd))
+    with pytest.raises(UserError, match=r"data.empty=drop leaves no training picture"):
+        make({"train": nothing, "val": nothing}, empty="drop")
+
+
+def test_what_is_no_picture_has_the_networks_colour(shapes: dict[str, AnnotationIndex]) -> None:
+    data = make(shapes, image_size=(64, 96), scale=(1.0, 1.0))
+    data.pad_colour = (127, 126, 125)  # as a module does in its setup
+    for batch in (epoch(data, 0)[0], next(iter(data.val_dataloader()))):
+        right = batch.images[:, :, :, 64:].movedim(1, -1)
+        assert bool((right == torch.tensor([127, 126, 125], dtype=torch.uint8)).all())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"policy": "v2"}, {"policy": "rand-n1-m15"}, {"grid_mask": 1.0}, {"mosaic": 1.0}],
+)
+def test_each_kind_acts_on_training_alone(
+    shapes: dict[str, AnnotationIndex], change: dict[str, Any]
+) -> None:
+    plain, changed = make(shapes), make(shapes, **change)
+    pairs = zip(epoch(plain, 0), epoch(changed, 0), strict=True)
+    assert any(not torch.equal(a.images, b.images) for a, b in pairs)
+    pairs = zip(plain.val_dataloader(), changed.val_dataloader(), strict=True)
+    assert all(torch.equal(a.images, b.images) for a, b in pairs)

@@ -14,10 +14,15 @@ from torch.utils.data import Sampler
 
 
 class Draw(NamedTuple):
-    """One picture of an epoch: its index in the data set and the seed of its augmentation."""
+    """One picture of an epoch: its index in the data set and the seed of its augmentation.
+
+    The epoch travels along because worker processes outlive it and read ahead: they learn it from
+    nobody else.
+    """
 
     index: int
     seed: int
+    epoch: int = 0
 
 
 class EpochSampler(Sampler[Draw]):
@@ -48,12 +53,13 @@ class EpochSampler(Sampler[Draw]):
     def __iter__(self) -> Iterator[Draw]:
         """Yield this process's draws of the current epoch."""
         rank, world = _rank_and_world()
+        epoch = self.epoch
         # Two integers into one seed: epochs and seeds stay apart up to 2**20 epochs.
-        generator = torch.Generator().manual_seed(self.seed * 2**20 + self.epoch)
+        generator = torch.Generator().manual_seed(self.seed * 2**20 + epoch)
         order = torch.randperm(self.num_pictures, generator=generator)
         seeds = torch.randint(2**31, (self.num_pictures,), generator=generator)
         for index in order[rank::world][: len(self)].tolist():
-            yield Draw(index, int(seeds[index]))
+            yield Draw(index, int(seeds[index]), epoch)
 
 
 class PartSampler(Sampler[Draw]):

@@ -4,8 +4,10 @@ Shapes: B = batch, N = boxes of one picture.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,19 +16,28 @@ from torch.utils.data import Dataset
 
 from backbone.data import pictures
 from backbone.data.sampler import Draw
-from efficientdet.data.augment import PAD_COLOUR, Augment
+from efficientdet.data.augment import Augment
 from efficientdet.data.index import AnnotationIndex
+from efficientdet.data.mixing import Mixing
+from efficientdet.data.operations import Picture
+
+# What training does with regions that hold a crowd: leave them out (official
+# ``skip_crowd_during_training``), or learn them as if each were one object.
+Crowd = Literal["skip", "train"]
 
 
 class Sample(NamedTuple):
-    """One picture as the network will see it; ``unreadable`` says why if it is a blank one."""
+    """One picture as the network will see it.
+
+    ``unreadable`` says of each file that could not be read why; a blank picture stands in for it.
+    """
 
     image: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
     image_id: int
     source_size: tuple[int, int]
-    unreadable: str
+    unreadable: tuple[str, ...]
 
 
 class Batch(NamedTuple):
@@ -52,13 +63,25 @@ class Batch(NamedTuple):
 class DetectionDataset(Dataset[Sample]):
     """Pictures of an index through an augmentation.
 
-    Crowd regions are left out of the boxes: training skips them (official
-    ``skip_crowd_during_training``), evaluation reads them from the index.
+    Args:
+        index: the split.
+        augment: what makes a picture the network's input.
+        mixing: how several pictures become one, in training.
+        crowd: whether crowd regions are objects; evaluation reads them from the index.
     """
 
-    def __init__(self, index: AnnotationIndex, augment: Augment) -> None:
+    def __init__(
+        self,
+        index: AnnotationIndex,
+        augment: Augment,
+        *,
+        mixing: Mixing | None = None,
+        crowd: Crowd = "skip",
+    ) -> None:
         self.index = index
         self.augment = augment
+        self.mixing = mixing
+        self.crowd: Crowd = crowd
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -66,21 +89,52 @@ class DetectionDataset(Dataset[Sample]):
 
     def __getitem__(self, draw: Draw) -> Sample:
         """Return the picture of a draw, augmented by the draw's seed."""
-        rows = self.index.rows(draw.index)
-        path = self.index.image_dir / str(self.index.file_names[draw.index])
+        problems: list[str] = []
+        if self.mixing is not None and self.mixing.acts_in(draw.epoch):
+            read = partial(self._read, problems=problems)
+            picture = self.mixing(draw, read, len(self), self.augment)
+        else:
+            picture = self.augment(*self._read(draw.index, problems), seed=draw.seed)
         width, height = self.index.sizes[draw.index].tolist()
-        keep = ~self.index.crowd[rows]
-        unreadable = ""
+        image_id = int(self.index.image_ids[draw.index])
+        return Sample(*picture, image_id, (height, width), tuple(problems))
+
+    def _read(self, i: int, problems: list[str]) -> Picture:
+        """Return a picture as it is stored, or a blank one; then ``problems`` tells why."""
+        rows = self.index.rows(i)
+        path = self.index.image_dir / str(self.index.file_names[i])
+        width, height = self.index.sizes[i].tolist()
+        keep = _counts(self.index.crowd[rows], self.crowd)
         try:
             image = read_picture(path, width=width, height=height)
         except ValueError as error:
-            unreadable = str(error)
-            image = np.full((height, width, 3), PAD_COLOUR, np.uint8)
+            problems.append(str(error))
+            image = np.full((height, width, 3), self.augment.pad_colour, np.uint8)
             keep[:] = False
-        boxes, labels = self.index.boxes[rows][keep], self.index.labels[rows][keep]
-        image, boxes, labels = self.augment(image, boxes, labels, seed=draw.seed)
-        image_id = int(self.index.image_ids[draw.index])
-        return Sample(image, boxes, labels, image_id, (height, width), unreadable)
+        return Picture(image, self.index.boxes[rows][keep], self.index.labels[rows][keep])
+
+
+def without_empty(index: AnnotationIndex, *, crowd: Crowd) -> AnnotationIndex:
+    """Return the split without the pictures in which there is nothing to learn."""
+    owners = np.repeat(np.arange(len(index)), np.diff(index.offsets))
+    kept = np.bincount(owners[_counts(index.crowd, crowd)], minlength=len(index)) > 0
+    rows = kept[owners]
+    return replace(
+        index,
+        file_names=index.file_names[kept],
+        image_ids=index.image_ids[kept],
+        sizes=index.sizes[kept],
+        offsets=np.concatenate([[0], np.cumsum(np.diff(index.offsets)[kept])]),
+        boxes=index.boxes[rows],
+        labels=index.labels[rows],
+        crowd=index.crowd[rows],
+        areas=index.areas[rows],
+    )
+
+
+def _counts(crowd_flags: np.ndarray, crowd: Crowd) -> np.ndarray:
+    """Return, as a new array, which boxes are objects to learn."""
+    return np.ones_like(crowd_flags) if crowd == "train" else ~crowd_flags
 
 
 def read_picture(path: Path, *, width: int, height: int) -> np.ndarray:
@@ -118,5 +172,5 @@ def collate(samples: Sequence[Sample]) -> Batch:
         labels=[torch.from_numpy(s.labels) for s in samples],
         image_ids=torch.tensor([s.image_id for s in samples]),
         source_sizes=torch.tensor([s.source_size for s in samples]),
-        unreadable=[s.unreadable for s in samples if s.unreadable],
+        unreadable=[problem for s in samples for problem in s.unreadable],
     )

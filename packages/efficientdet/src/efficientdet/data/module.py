@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import albumentations as A
 import pytorch_lightning as pl
@@ -10,12 +10,23 @@ from torch.utils.data import DataLoader
 
 from backbone.data.loader import EpochData
 from backbone.errors import UserError
-from efficientdet.data.augment import Augment
-from efficientdet.data.dataset import DetectionDataset, collate, find_problem
+from efficientdet.data.augment import PAD_COLOUR, Augment
+from efficientdet.data.autoaugment import Policy
+from efficientdet.data.dataset import (
+    Crowd,
+    DetectionDataset,
+    collate,
+    find_problem,
+    without_empty,
+)
 from efficientdet.data.index import AnnotationIndex
+from efficientdet.data.mixing import Mixing
 from efficientdet.specs import both_sides
 
 log = logging.getLogger(__name__)
+
+# What training does with pictures in which there is nothing to learn.
+Empty = Literal["keep", "drop"]
 
 
 class DetectionData(EpochData):
@@ -29,7 +40,21 @@ class DetectionData(EpochData):
         num_workers: worker processes; None takes half of the cores, 8 at most.
         scale: range of the training's scale jitter.
         transforms: albumentations transforms of the training, after the jitter.
+        policy: of the training, by its name, before the jitter; see `Policy`.
+        grid_mask: probability of a training picture to lose the squares of a grid.
+        mosaic: probability of a training picture to be one of four.
+        mixup: probability that another picture shines through a training picture.
+        copy_paste: probability that objects of another picture are pasted into a training picture.
+        close_mosaic_epochs: how many epochs at the end are without these three.
+        crowd: ``train`` learns crowd regions, and what VOC calls difficult, as objects; ``skip``
+            leaves them out.
+        empty: ``drop`` leaves out training pictures without objects.
+        antialias: of evaluation alone, see `ScaleJitter`.
         seed: the run's seed.
+
+    Attributes:
+        pad_colour: RGB of what a picture does not cover, read when loaders are made; the module
+            that trains sets it to what its network normalises to zero.
     """
 
     def __init__(
@@ -43,18 +68,39 @@ class DetectionData(EpochData):
         num_workers: int | None = None,
         scale: Sequence[float] = (0.1, 2.0),
         transforms: Sequence[A.BasicTransform] = (),
+        policy: str | None = None,
+        grid_mask: float = 0.0,
+        mosaic: float = 0.0,
+        mixup: float = 0.0,
+        copy_paste: float = 0.0,
+        close_mosaic_epochs: int = 0,
+        crowd: Crowd = "skip",
+        empty: Empty = "keep",
+        antialias: bool = True,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise UserError(f"data.scale={list(scale)}: expected two factors, such as [0.1,2.0]")
+        self.mixing = {"mosaic": mosaic, "mixup": mixup, "copy_paste": copy_paste}
+        _check_augmentation(policy, {"grid_mask": grid_mask} | self.mixing, close_mosaic_epochs)
+        _check_word("crowd", crowd, get_args(Crowd))
+        _check_word("empty", empty, get_args(Empty))
         self.size = both_sides(image_size)
         self.scale = (scale[0], scale[1])
         self.transforms = transforms
+        self.policy = policy
+        self.grid_mask = grid_mask
+        self.close_mosaic_epochs = close_mosaic_epochs
+        self.crowd: Crowd = crowd
+        self.antialias = antialias
+        self.pad_colour: tuple[int, int, int] = PAD_COLOUR
         self.splits = dict(read(root))
         for name, index in self.splits.items():
             if index.repairs:
                 told = ", ".join(f"{count} {repair}" for repair, count in index.repairs.items())
                 log.warning("%s split: %s", name, told)
+        if empty == "drop":
+            self._drop_empty()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -72,8 +118,17 @@ class DetectionData(EpochData):
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, shuffled and augmented."""
         index = self.splits["train"]
-        augment = Augment(self.size, scale=self.scale, transforms=self.transforms)
-        return self.shuffled(DetectionDataset(index, augment), len(index), collate=collate)
+        augment = Augment(
+            self.size,
+            scale=self.scale,
+            transforms=self.transforms,
+            policy=self.policy,
+            grid_mask=self.grid_mask,
+            pad_colour=self.pad_colour,
+        )
+        mixing = Mixing(**self.mixing, closed_from=self._closed_from())
+        dataset = DetectionDataset(index, augment, mixing=mixing, crowd=self.crowd)
+        return self.shuffled(dataset, len(index), collate=collate)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation batches: whole pictures, in order."""
@@ -85,10 +140,60 @@ class DetectionData(EpochData):
 
     def _whole(self, split: str) -> DataLoader[Any]:
         index = self.splits[split]
-        dataset = DetectionDataset(index, Augment(self.size))
+        letterbox = Augment(self.size, pad_colour=self.pad_colour, antialias=self.antialias)
+        dataset = DetectionDataset(index, letterbox)
         return self.in_order(dataset, len(index), collate=collate)
+
+    def _drop_empty(self) -> None:
+        before = self.splits["train"]
+        self.splits["train"] = without_empty(before, crowd=self.crowd)
+        count = len(self.splits["train"])
+        if not count:
+            raise UserError(
+                "data.empty=drop leaves no training picture, as none has objects; check the "
+                "annotations"
+            )
+        log.info("train split: %d of %d pictures have objects", count, len(before))
+
+    def _closed_from(self) -> int | None:
+        """Return the epoch from which on pictures are not mixed, None if there is none."""
+        if not self.close_mosaic_epochs or self.trainer is None:
+            return None
+        max_epochs = self.trainer.max_epochs
+        if max_epochs is None or max_epochs < 0:
+            raise UserError(
+                f"data.close_mosaic_epochs={self.close_mosaic_epochs}: which epochs are the last "
+                "is unknown without trainer.max_epochs; set it, or this to 0"
+            )
+        if any(self.mixing.values()) and max_epochs <= self.close_mosaic_epochs:
+            log.warning(
+                "data.close_mosaic_epochs=%d leaves none of %d epochs to mosaic, mixup, copy_paste",
+                self.close_mosaic_epochs,
+                max_epochs,
+            )
+        return max_epochs - self.close_mosaic_epochs
 
 
 def data_of(trainer: pl.Trainer) -> DetectionData:
     """Return the data module that a trainer was given."""
     return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _check_augmentation(
+    policy: str | None, probabilities: Mapping[str, float], close_mosaic_epochs: int
+) -> None:
+    if policy is not None:
+        Policy(policy)
+    for key, value in probabilities.items():
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UserError(f"data.{key}={value}: expected a probability, such as 0.5")
+    if not isinstance(close_mosaic_epochs, int) or close_mosaic_epochs < 0:
+        raise UserError(
+            f"data.close_mosaic_epochs={close_mosaic_epochs}: expected a number of epochs, such "
+            "as 10, or 0"
+        )
+
+
+def _check_word(key: str, word: str, accepted: Sequence[str]) -> None:
+    if word not in accepted:
+        raise UserError(f"data.{key}={word}: expected {' or '.join(accepted)}")
