@@ -1,4 +1,4 @@
-"""Anchors, targets, losses and detections equal those of the official TensorFlow code."""
+"""Anchors, targets and losses equal those of the official TensorFlow code."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,6 @@ from torch import Tensor
 from efficientdet.anchors import make_anchors
 from efficientdet.loss import detection_loss
 from efficientdet.matcher import Targets, assign
-from efficientdet.postprocess import postprocess
 
 pytestmark = pytest.mark.real
 FOLDER = Path(os.environ.get("COMPOUND_DATA", ""), "expected/tf/efficientdet-d0")
@@ -85,42 +84,3 @@ def test_losses_and_gradients(case: str) -> None:
     for gradient, reference in zip(gradients, wanted, strict=True):
         # A level without positives has no box gradient at all.
         assert (gradient - reference).norm() <= 1e-4 * reference.norm()
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_detections(case: str) -> None:
-    """TensorFlow's own per-class NMS, which cuts boxes at the picture's border."""
-    expected, outputs = read(case, "nms"), read(case, "outputs_ema")
-    results = postprocess(
-        levels_of(outputs, "cls"), levels_of(outputs, "box"), anchors_of(case), score_threshold=0.0
-    )
-    height, width = size_of(case)
-    border = torch.tensor([width, height, width, height])
-    for image, found in enumerate(results):
-        scores = torch.from_numpy(expected["combined/scores"][image])
-        labels = torch.from_numpy(expected["combined/classes"][image]).long() - 1
-        boxes = torch.from_numpy(expected["combined/boxes"][image][:, XYXY].copy())
-        torch.testing.assert_close(found.scores, scores, rtol=0, atol=1e-5)
-        assert torch.equal(found.labels, labels)
-        clipped = found.boxes_xyxy.clamp(min=0).minimum(border)
-        torch.testing.assert_close(clipped, boxes, rtol=0, atol=1e-3)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_candidates(case: str) -> None:
-    """Before NMS the best 5000 pairs of anchor and class are the same, in any order."""
-    expected, outputs = read(case, "nms"), read(case, "outputs_ema")
-    results = postprocess(
-        levels_of(outputs, "cls"),
-        levels_of(outputs, "box"),
-        anchors_of(case),
-        score_threshold=0.0,
-        nms_iou=1.0,
-        max_detections=5000,
-    )
-    for image, found in enumerate(results):
-        theirs = np.sort(expected["pre_nms_top5000/scores"][image].reshape(-1))[::-1]
-        np.testing.assert_allclose(found.scores, theirs, rtol=0, atol=1e-5)
-        picked = np.bincount(found.labels, minlength=90)
-        classes = expected["pre_nms_top5000/classes"][image].reshape(-1).astype(int)
-        assert picked.tolist() == np.bincount(classes, minlength=90).tolist()

@@ -3,10 +3,13 @@
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import batched_nms, nms
 
+from backbone.errors import UserError
 from efficientdet.anchors import make_anchors
+from efficientdet.boxes import decode
 from efficientdet.matcher import assign
-from efficientdet.postprocess import Detections, postprocess
+from efficientdet.postprocess import Detections, Suppression, postprocess
 
 CLASSES = 3
 # Nine anchors of one place: 0 and 1 overlap by 90 / 110 = 0.82, 2 and 3 by 50 / 150 = 0.33.
@@ -17,12 +20,12 @@ ANCHORS = torch.tensor(
 )
 
 
-def detect(scores: dict[tuple[int, int], float], **settings: float) -> Detections:
+def detect(scores: dict[tuple[int, int], float], **settings) -> Detections:
     """Return what is found where (anchor, class) has the given logit and the rest -20."""
     logits = torch.full((1, 9 * CLASSES, 1, 1), -20.0)
     for (anchor, label), score in scores.items():
         logits[0, anchor * CLASSES + label] = score
-    (found,) = postprocess([logits], [torch.zeros(1, 36, 1, 1)], ANCHORS, **settings)  # type: ignore[arg-type]
+    (found,) = postprocess([logits], [torch.zeros(1, 36, 1, 1)], ANCHORS, **settings)
     return found
 
 
@@ -123,3 +126,107 @@ def test_objects_written_as_outputs_come_back() -> None:
         assert found.labels[order].tolist() == wanted.sort().values.tolist()
         expected = boxes[wanted.argsort()]
         torch.testing.assert_close(found.boxes_xyxy[order], expected, rtol=0, atol=1e-3)
+
+
+def test_fast_gives_an_anchor_one_label_and_classes_suppress_each_other() -> None:
+    scores = {(4, 2): 1.0, (4, 0): 2.0, (0, 0): 1.5, (1, 1): 0.5}  # 0 and 1 overlap by 0.82
+    found = detect(scores, method="fast")
+    assert found.labels.tolist() == [0, 0]
+    torch.testing.assert_close(found.boxes_xyxy, ANCHORS[[4, 0]])
+    assert detect(scores, method="fast", nms_iou=0.9).labels.tolist() == [0, 0, 1]
+
+
+def test_soft_takes_score_from_overlap_within_a_class_only() -> None:
+    scores = {(0, 1): 2.0, (1, 1): 1.0, (1, 0): 0.0}
+    found = detect(scores, method="soft")
+    # sigmoid(1) = 0.731059 times exp(-(90 / 110)^2 / 0.5) = 0.262149; sigmoid(2), sigmoid(0)
+    torch.testing.assert_close(found.scores, torch.tensor([0.880797, 0.5, 0.191646]))
+    torch.testing.assert_close(found.boxes_xyxy, ANCHORS[[0, 1, 1]])
+    assert found.labels.tolist() == [1, 0, 1]
+    # gentler: times exp(-(90 / 110)^2 / 2) = 0.715545
+    gentle = detect(scores, method="soft", sigma=2.0)
+    torch.testing.assert_close(gentle.scores, torch.tensor([0.880797, 0.523105, 0.5]))
+    assert len(detect(scores, method="soft", score_threshold=0.3).scores) == 2
+
+
+def test_combination_of_ones_own() -> None:
+    across = Suppression(one_label=False, across_classes=True, soft=False)
+    found = detect({(4, 2): 1.0, (4, 0): 2.0, (5, 1): 0.0}, method=across)
+    assert found.labels.tolist() == [0, 1]
+
+
+def test_unknown_method_is_told() -> None:
+    with pytest.raises(UserError, match="method 'sotf' is unknown; did you mean soft"):
+        detect({}, method="sotf")
+
+
+@pytest.mark.parametrize("far", [torch.inf, 1e30])
+@pytest.mark.parametrize("method", ["per_class", "fast", "soft"])
+def test_boxes_without_bound_leave_finite_scores(method: str, far: float) -> None:
+    anchors = ANCHORS.clone()
+    codes = torch.zeros(1, 36, 1, 1)
+    codes[0, [18, 19, 22, 23]] = far  # two boxes, exp of their sizes is infinite
+    logits = torch.full((1, 9 * CLASSES, 1, 1), -20.0)
+    logits[0, [4 * CLASSES, 5 * CLASSES, 6 * CLASSES]] = torch.tensor([2.0, 1.0, 0.0]).view(3, 1, 1)
+    (found,) = postprocess([logits], [codes], anchors, method=method)
+    assert found.scores.isfinite().all()
+    assert (found.boxes_xyxy == anchors[6]).all(1).any()
+
+
+def random_outputs(*, layout: torch.memory_format) -> tuple[list[Tensor], list[Tensor], Tensor]:
+    """Two pictures, three levels, 6 x 8 places at most; more candidates than NMS begins with."""
+    torch.manual_seed(0)
+    shapes = [(12, 16), (6, 8), (3, 4)]
+    logits = [torch.randn(2, 9 * 5, *s).contiguous(memory_format=layout) for s in shapes]
+    codes = [(torch.randn(2, 9 * 4, *s) / 3).contiguous(memory_format=layout) for s in shapes]
+    return logits, codes, make_anchors((96, 128), range(3, 6), scale=4.0)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("limits", [(5000, 100), (300, 100), (1500, 1500), (10**9, 50)])
+@pytest.mark.parametrize("method", ["per_class", "fast"])
+def test_nothing_is_lost_on_the_way(
+    method: str, limits: tuple[int, int], layout: torch.memory_format
+) -> None:
+    """The plain way: every logit sorted, every box decoded, one NMS over all candidates."""
+    class_logits, box_codes, anchors = random_outputs(layout=layout)
+    logits, codes = (
+        torch.cat([x.permute(0, 2, 3, 1).reshape(2, -1, size) for x in levels], 1)
+        for levels, size in ((class_logits, 5), (box_codes, 4))
+    )
+    results = postprocess(
+        class_logits,
+        box_codes,
+        anchors,
+        method=method,
+        score_threshold=0.3,
+        max_candidates=limits[0],
+        max_detections=limits[1],
+    )
+    for image, found in enumerate(results):
+        boxes = decode(codes[image], anchors)
+        if method == "fast":
+            scores, labels = logits[image].sigmoid().max(1)
+        else:
+            scores, labels = logits[image].sigmoid().flatten(), torch.arange(5).repeat(len(boxes))
+            boxes = boxes.repeat_interleave(5, 0)
+        order = scores.argsort(descending=True)[: limits[0]]
+        order = order[scores[order] >= 0.3]
+        boxes, scores, labels = boxes[order], scores[order], labels[order]
+        if method == "fast":
+            kept = nms(boxes, scores, 0.5)[: limits[1]]
+        else:
+            kept = batched_nms(boxes.double() + 1e4, scores.double(), labels, 0.5)[: limits[1]]
+        torch.testing.assert_close(found.boxes_xyxy, boxes[kept])
+        torch.testing.assert_close(found.scores, scores[kept])
+        assert torch.equal(found.labels, labels[kept])
+
+
+def test_pictures_of_a_batch_do_not_touch() -> None:
+    outputs = random_outputs(layout=torch.contiguous_format)
+    anchors = outputs[2]
+    both = postprocess(*outputs, max_candidates=200)
+    for image, found in enumerate(both):
+        alone = [[level[image : image + 1] for level in levels] for levels in outputs[:2]]
+        (single,) = postprocess(*alone, anchors, max_candidates=200)
+        assert all(torch.equal(a, b) for a, b in zip(found, single, strict=True))

@@ -1,21 +1,31 @@
-"""From network outputs to detections: best pairs of anchor and class, decoding, per-class NMS.
+"""From network outputs to detections: candidates, decoding, non-maximum suppression.
 
-Official `tf2/postprocess.py` as its COCO evaluation runs it, with hard NMS: the best 5000
-(anchor, class) pairs of a picture, NMS at IoU 0.5 within each class, the best 100 that remain.
+Official `tf2/postprocess.py`. The official code cuts the boxes of NMS across classes at the
+picture's border afterwards and leaves the others; here no box is cut.
+
+Shapes: B = batch, A = anchors a place, K = classes, C = candidates of all pictures.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
+from backbone.errors import closest
 from efficientdet.anchors import ANCHORS_PER_PLACE
 from efficientdet.boxes import decode
+from efficientdet.soft_nms import soft_nms
+
+Method = Literal["per_class", "fast", "soft"]
 
 # Pixels, beyond any picture: nothing bounds a decoded box.
 _FAR = 1e6
+# Hard NMS begins with so many of the best candidates: what it picks of them does not depend on
+# the others, which are seldom needed.
+_FIRST = 1000
 
 
 class Detections(NamedTuple):
@@ -32,14 +42,40 @@ class Detections(NamedTuple):
     labels: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """A way from candidates to detections.
+
+    Attributes:
+        one_label: an anchor proposes its best class only, not every class.
+        across_classes: boxes of different classes suppress each other.
+        soft: they lose score by their overlap (`soft_nms`) and do not vanish beyond one (hard).
+    """
+
+    one_label: bool
+    across_classes: bool
+    soft: bool
+
+
+# `fast` is the official serving path, with hard NMS; `soft` is the official COCO evaluation, and
+# `per_class` the same with hard NMS.
+METHODS: dict[str, Suppression] = {
+    "per_class": Suppression(one_label=False, across_classes=False, soft=False),
+    "fast": Suppression(one_label=True, across_classes=True, soft=False),
+    "soft": Suppression(one_label=False, across_classes=False, soft=True),
+}
+
+
 @torch.no_grad()
 def postprocess(
     class_logits: Sequence[Tensor],
     box_codes: Sequence[Tensor],
     anchors: Tensor,
     *,
+    method: Method | Suppression = "per_class",
     score_threshold: float = 0.001,
     nms_iou: float = 0.5,
+    sigma: float = 0.5,
     max_candidates: int = 5000,
     max_detections: int = 100,
 ) -> list[Detections]:
@@ -49,33 +85,91 @@ def postprocess(
         class_logits: one ``(B, A * K, h, w)`` a level.
         box_codes: one ``(B, A * 4, h, w)`` a level.
         anchors: every anchor as xyxy, in the order of `make_anchors`.
+        method: a name of `METHODS`, or a combination of one's own.
         score_threshold: lowest score that is kept.
-        nms_iou: boxes of a class that overlap more than this are one.
+        nms_iou: boxes that overlap more than this are one; for hard NMS.
+        sigma: how gently overlap is punished; for soft NMS.
         max_candidates: pairs of anchor and class that go into NMS.
         max_detections: detections kept of a picture.
     """
-    logits = torch.cat([_rows(level) for level in class_logits], 1).float()  # (B, anchors, K)
-    codes = torch.cat([_rows(level) for level in box_codes], 1).float()  # (B, anchors, 4)
-    num_classes = logits.shape[-1]
-    pairs = logits.flatten(1)
-    best, index = pairs.topk(min(max_candidates, pairs.shape[1]))
-    scores = best.sigmoid()
+    if not isinstance(method, Suppression):
+        method = METHODS[closest(method, METHODS, what="method")]
+    # The logit of the threshold: only what stays becomes a score.
+    least = torch.tensor(score_threshold, dtype=torch.float64).clamp(0, 1).logit().item()
+    images, logits, boxes = _promising(class_logits, box_codes, anchors, least, max_candidates)
     results = []
-    for image in range(len(pairs)):
-        keep = scores[image] >= score_threshold
-        rows = index[image][keep].div(num_classes, rounding_mode="floor")
-        labels = index[image][keep] % num_classes
-        boxes = decode(codes[image, rows], anchors[rows])
-        image_scores = scores[image][keep]
-        # It shifts each class by the largest coordinate, so boxes must not be negative, and far
-        # ones must not cost the others their precision.
-        shifted = boxes.double().clamp(-_FAR, _FAR) + _FAR
-        kept = batched_nms(shifted, image_scores.double(), labels, nms_iou)[:max_detections]
-        results.append(Detections(boxes[kept], image_scores[kept], labels[kept]))
+    for image in range(len(class_logits[0])):
+        own = images == image
+        values, rows, labels = _pairs(logits[own], method.one_label, least, max_candidates)
+        pairs = Detections(boxes[own][rows], values.sigmoid(), labels)
+        groups = torch.zeros_like(labels) if method.across_classes else labels
+        bounded = pairs.boxes_xyxy.clamp(-_FAR, _FAR)
+        if method.soft:
+            kept, scores = soft_nms(
+                bounded,
+                pairs.scores,
+                groups,
+                sigma=sigma,
+                score_threshold=score_threshold,
+                max_detections=max_detections,
+            )
+        else:
+            kept = _hard_nms(bounded, pairs.scores, groups, nms_iou, max_detections)
+            scores = pairs.scores[kept]
+        results.append(Detections(pairs.boxes_xyxy[kept], scores, labels[kept]))
     return results
 
 
-def _rows(output: Tensor) -> Tensor:
-    """Bring a level's ``(B, A * C, h, w)`` into the anchors' order, ``(B, h * w * A, C)``."""
-    channels = output.shape[1] // ANCHORS_PER_PLACE
-    return output.permute(0, 2, 3, 1).reshape(len(output), -1, channels)
+def _hard_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, count: int) -> Tensor:
+    """Return which ``count`` boxes stay, best first, of boxes that are sorted by score."""
+    # It shifts each group by the largest coordinate: boxes must not be negative, and far ones
+    # must not cost the others their precision.
+    boxes, scores = boxes.double() + _FAR, scores.double()
+    kept = batched_nms(boxes[:_FIRST], scores[:_FIRST], groups[:_FIRST], iou)
+    if len(kept) < count and len(boxes) > _FIRST:
+        kept = batched_nms(boxes, scores, groups, iou)
+    return kept[:count]
+
+
+def _promising(
+    class_logits: Sequence[Tensor],
+    box_codes: Sequence[Tensor],
+    anchors: Tensor,
+    least: float,
+    count: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the anchors that can own one of a picture's ``count`` best pairs.
+
+    Those have one of the ``count`` best best classes, so that most logits are read only once, in
+    whatever order they lie in memory.
+
+    Returns:
+        Index of the picture ``(C,)``, logits ``(C, K)`` and boxes ``(C, 4)``.
+    """
+    class_logits = [level.unflatten(1, (ANCHORS_PER_PLACE, -1)) for level in class_logits]
+    peaks = [level.amax(2) for level in class_logits]  # (B, A, h, w)
+    every = torch.cat([peak.flatten(1) for peak in peaks], 1)
+    floor = every.topk(min(count, every.shape[1])).values[:, -1].clamp(min=least)
+    parts, start = [], 0
+    for logits, codes, peak in zip(class_logits, box_codes, peaks, strict=True):
+        codes = codes.unflatten(1, (ANCHORS_PER_PLACE, 4))
+        image, a, y, x = (peak >= floor[:, None, None, None]).nonzero(as_tuple=True)
+        row = (y * peak.shape[3] + x) * ANCHORS_PER_PLACE + a + start
+        boxes = decode(codes[image, a, :, y, x].float(), anchors[row])
+        parts.append((image, logits[image, a, :, y, x].float(), boxes))
+        start += peak[0].numel()
+    images, logits, boxes = (torch.cat(part) for part in zip(*parts, strict=True))
+    return images, logits, boxes
+
+
+def _pairs(
+    logits: Tensor, one_label: bool, least: float, count: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logit, row and label of the best pairs of a picture, from its ``(C, K)`` logits."""
+    if one_label:
+        values, labels = logits.max(1)
+        values, rows = values.topk(min(count, len(values)))
+        return values, rows, labels[rows]
+    rows, labels = (logits >= least).nonzero(as_tuple=True)
+    values, best = logits[rows, labels].topk(min(count, len(rows)))
+    return values, rows[best], labels[best]
