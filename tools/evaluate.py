@@ -2,12 +2,15 @@
 
 import json
 import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from _launch import run
 from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
+
+TABLE_WIDTH = 80
 
 
 def evaluate(config: DictConfig) -> None:
@@ -33,10 +36,30 @@ def evaluate(config: DictConfig) -> None:
     scores = score(module, datamodule=data, verbose=False)[0]
     if trainer.is_global_zero:
         path = Path(config.paths.output_dir) / "scores.json"
-        path.write_text(json.dumps({"weights": config.weights, **scores}, indent=2) + "\n")
+        content = {"weights": config.weights, **_plain(scores)}
+        class_ap = getattr(module, "class_ap", {})  # a detector's
+        if class_ap:
+            content["class_ap"] = _plain(class_ap)
+        path.write_text(json.dumps(content, indent=2) + "\n")
+        for line in _table(class_ap):
+            log.info("%s", line)
         for name, value in scores.items():
             log.info("%s %.4f", name, value)
         log.info("written to %s", path)
+
+
+def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
+    """Return scores as JSON has them: it knows no nan."""
+    return {name: None if value != value else value for name, value in scores.items()}
+
+
+def _table(class_ap: Mapping[str, float]) -> Iterator[str]:
+    """Yield lines with as many classes as fit next to each other."""
+    widest = max(map(len, class_ap), default=0)
+    cells = [f"{name:<{widest}} {ap:.3f}" for name, ap in class_ap.items()]
+    columns = max(1, TABLE_WIDTH // (widest + 9))
+    for start in range(0, len(cells), columns):
+        yield "   ".join(cells[start : start + columns])
 
 
 if __name__ == "__main__":

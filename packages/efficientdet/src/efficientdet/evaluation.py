@@ -1,45 +1,105 @@
-"""COCO mAP through pycocotools, in the pixels of the original pictures.
+"""Collects the detections of all processes and scores them in the pixels of the original pictures.
 
-Boxes are xyxy inside the project and xywh in COCO's files: they are converted here.
+Boxes are xyxy inside the project and xywh in COCO's files: they are converted here. A result row
+is what `loadRes` takes: image id, x, y, w, h, score, category id.
 """
 
-import contextlib
+import csv
 import io
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch.distributed as dist
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from backbone.errors import UserError, closest
+from efficientdet.coco_ap import METRICS, CocoTruth, faster_is_installed, mean_of, twelve
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.postprocess import Detections
+from efficientdet.voc_ap import voc_ap
 
-# The twelve numbers, in pycocotools' order.
-METRICS = (
-    "mAP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
-)  # fmt: skip
+BACKENDS = ("auto", "pycocotools", "faster_coco_eval")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationOptions:
+    """How detections are scored.
+
+    Attributes:
+        backend: ``pycocotools`` is the reference; ``faster_coco_eval`` gives the same numbers
+            sooner; ``auto`` takes the faster one if it is installed.
+        max_detections: detections kept of a picture, and counted by COCO of a picture and class.
+            The metric AR100 is named after it.
+        voc: add ``VOC_AP50``, see `voc_ap`.
+
+    Raises:
+        UserError: the backend is unknown or not installed, or COCO cannot count so few.
+    """
+
+    backend: Literal["auto", "pycocotools", "faster_coco_eval"] = "auto"
+    max_detections: int = 100
+    voc: bool = False
+
+    def __post_init__(self) -> None:
+        closest(self.backend, BACKENDS, what="task.evaluation.backend")
+        if self.backend == "faster_coco_eval" and not faster_is_installed():
+            raise UserError(
+                "task.evaluation.backend=faster_coco_eval is not installed; run `uv sync --extra "
+                "fast-eval` or take pycocotools"
+            )
+        if not isinstance(self.max_detections, int) or self.max_detections <= 10:
+            raise UserError(
+                f"task.evaluation.max_detections={self.max_detections}: expected a whole number "
+                "above 10, because AR10 counts ten"
+            )
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the twelve numbers."""
+        most = f"AR{self.max_detections}"
+        return tuple(most if name == "AR100" else name for name in METRICS)
+
+    @property
+    def faster(self) -> bool:
+        """Whether faster-coco-eval computes."""
+        return self.backend != "pycocotools" and faster_is_installed()
 
 
 @dataclass(frozen=True, slots=True)
 class CocoScores:
-    """What a split scored: the twelve numbers, and AP of each class (nan without objects)."""
+    """What a split scored: the twelve numbers and AP of each class; nan without objects."""
 
     metrics: dict[str, float]
     class_ap: dict[str, float]
 
 
+class _Part(NamedTuple):
+    """What one process was given: ids ``(P,)`` and row counts ``(P,)`` of pictures, their rows."""
+
+    image_ids: np.ndarray
+    counts: np.ndarray
+    rows: np.ndarray
+
+
 class CocoEvaluator:
-    """Collect detections batch by batch and score them once.
+    """Collect detections batch by batch and score them once; `reset` begins anew.
 
     Args:
         index: the split that is scored; crowd regions are ignored as COCO does.
+        options: how it is scored.
     """
 
-    def __init__(self, index: AnnotationIndex) -> None:
+    def __init__(self, index: AnnotationIndex, options: EvaluationOptions | None = None) -> None:
         self.index = index
+        self.options = options or EvaluationOptions()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the detections; the ground truth stays as it was prepared."""
         self._image_ids: list[int] = []
         self._rows: list[np.ndarray] = []
 
@@ -56,83 +116,93 @@ class CocoEvaluator:
         self._image_ids.append(image_id)
         self._rows.append(rows)
 
-    def results(self) -> np.ndarray:
-        """Return all processes' rows ``(N, 7)``: image id, x, y, w, h, score, category id."""
-        return _gathered(np.concatenate([np.empty((0, 7)), *self._rows]))
+    def evaluate(self) -> tuple[CocoScores, np.ndarray]:
+        """Score the pictures that all processes were given; every process must call this.
 
-    def image_ids(self) -> np.ndarray:
-        """Return the ids ``(P,)`` of the pictures that all processes were given."""
-        return _gathered(np.array(self._image_ids, np.int64))
+        The first process scores, the others wait for its scores. A picture that was given twice,
+        as samplers that pad do, counts once.
+
+        Returns:
+            The scores, and in the first process all result rows ``(N, 7)`` in order of the ids,
+            in the others none.
+
+        Raises:
+            RuntimeError: scoring failed in the first process, which itself raises the reason.
+        """
+        parts = _gathered(self._part())
+        outcome: CocoScores | str = ""
+        results, failure = np.empty((0, 7)), None
+        if parts is not None:
+            try:
+                image_ids, results = _merged(parts)
+                outcome = self.score(results, image_ids)
+            except Exception as error:  # the others wait and must hear of it, whatever it is
+                outcome, failure = repr(error), error
+        outcome = _from_first(outcome)
+        if failure is not None:
+            raise failure
+        if isinstance(outcome, str):
+            raise RuntimeError(f"the first process could not score: {outcome}")
+        return outcome, results
+
+    def score(self, results: np.ndarray, image_ids: np.ndarray) -> CocoScores:
+        """Score result rows, without asking other processes.
+
+        Args:
+            results: ``(N, 7)``.
+            image_ids: ``(P,)``, pictures that count: all of the index, or those looked at.
+        """
+        most = self.options.max_detections
+        precision, recall = self._truth.curves(results, image_ids, max_detections=most)
+        metrics = dict(zip(self.options.metrics, twelve(precision, recall), strict=True))
+        if self.options.voc:
+            metrics["VOC_AP50"] = mean_of(voc_ap(self.index, results, image_ids))
+        ids = self.index.category_ids
+        positions = np.searchsorted(np.sort(ids), ids)
+        class_ap = {
+            name: mean_of(precision[:, :, position, 0, -1])
+            for name, position in zip(self.index.class_names, positions, strict=True)
+        }
+        return CocoScores(metrics, class_ap)
+
+    @cached_property
+    def _truth(self) -> CocoTruth:
+        return CocoTruth(self.index, faster=self.options.faster)
+
+    def _part(self) -> _Part:
+        counts = np.array([len(rows) for rows in self._rows], np.int64)
+        rows = np.concatenate([np.empty((0, 7)), *self._rows])
+        return _Part(np.array(self._image_ids, np.int64), counts, rows)
 
 
-def _gathered(own: np.ndarray) -> np.ndarray:
-    if not (dist.is_available() and dist.is_initialized()):
-        return own
-    gathered: list[np.ndarray] = [own] * dist.get_world_size()
-    dist.all_gather_object(gathered, own)
-    return np.concatenate(gathered)
+def _gathered(own: _Part) -> list[_Part] | None:
+    """Return the parts of all processes in the first, None in the others."""
+    if not _several():
+        return [own]
+    parts = [own] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(own, parts)
+    return parts
 
 
-def score(index: AnnotationIndex, results: np.ndarray, image_ids: np.ndarray) -> CocoScores:
-    """Score COCO result rows against an index.
-
-    Args:
-        index: the ground truth.
-        results: ``(N, 7)``, see `CocoEvaluator.results`.
-        image_ids: ``(P,)``, pictures that count: all of the index, or those looked at.
-    """
-    names = index.class_names
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = to_coco(index)
-        if len(results):
-            found = truth.loadRes(results)  # pyright: ignore[reportArgumentType]
-        else:  # pycocotools cannot load an empty list
-            found = COCO()
-            found.dataset = truth.dataset | {"annotations": []}  # pyright: ignore[reportAttributeAccessIssue]
-            found.createIndex()
-        evaluation = COCOeval(truth, found, "bbox")
-        evaluation.params.imgIds = image_ids.tolist()  # pyright: ignore[reportAttributeAccessIssue]
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    # -1 stands for "no such objects": a split without large ones has no APl.
-    stats = [float(v) if v > -1 else float("nan") for v in evaluation.stats]
-    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # (IoU, recall, class)
-    class_ap = {}
-    for position, name in enumerate(names):
-        valid = precision[:, :, position][precision[:, :, position] > -1]
-        class_ap[name] = float(valid.mean()) if valid.size else float("nan")
-    return CocoScores(dict(zip(METRICS, stats, strict=True)), class_ap)
+def _from_first(own: CocoScores | str) -> CocoScores | str:
+    """Return what the first process has."""
+    box = [own]
+    if _several():
+        dist.broadcast_object_list(box)
+    return box[0]
 
 
-def to_coco(index: AnnotationIndex) -> COCO:
-    """Return an index as pycocotools' ground truth."""
-    coco = COCO()
-    owner = np.repeat(index.image_ids, np.diff(index.offsets))
-    xywh = index.boxes.astype(np.float64)
-    xywh[:, 2:] -= xywh[:, :2]
-    coco.dataset = {  # pyright: ignore[reportAttributeAccessIssue]
-        "info": {},
-        "images": [{"id": int(i)} for i in index.image_ids],
-        "categories": [
-            {"id": int(i), "name": name}
-            for i, name in zip(index.category_ids, index.class_names, strict=True)
-        ],
-        "annotations": [
-            {
-                "id": row + 1,
-                "image_id": int(owner[row]),
-                "category_id": int(index.category_ids[index.labels[row]]),
-                "bbox": xywh[row].tolist(),
-                "area": float(index.areas[row]),
-                "iscrowd": int(index.crowd[row]),
-            }
-            for row in range(len(owner))
-        ],
-    }
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco.createIndex()
-    return coco
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+def _merged(parts: Sequence[_Part]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pictures' ids and their rows, both in order of the ids and each once."""
+    image_ids, counts, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
+    unique, first = np.unique(image_ids, return_index=True)
+    once = np.isin(np.arange(len(image_ids)), first)
+    rows = rows[np.repeat(once, counts)]
+    return unique, rows[np.argsort(rows[:, 0], kind="stable")]
 
 
 def write_results(path: Path, results: np.ndarray) -> None:
@@ -146,7 +216,20 @@ def write_results(path: Path, results: np.ndarray) -> None:
         }
         for row in results
     ]
+    _replace(path, json.dumps(rows))
+
+
+def write_class_ap(path: Path, class_ap: Mapping[str, float]) -> None:
+    """Write AP of each class as CSV, in order of the labels; an empty cell means no objects."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class", "AP"])
+    writer.writerows([name, "" if ap != ap else f"{ap:.6f}"] for name, ap in class_ap.items())
+    _replace(path, text.getvalue())
+
+
+def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(rows), encoding="utf-8")
+    part.write_text(text, encoding="utf-8")
     part.replace(path)
