@@ -25,7 +25,10 @@ def composed(*overrides: str) -> DictConfig:
 
 def card(name: str) -> str:
     """Return what a network's card is called."""
-    prefixes = {"efficientdet_": "", "efficientnet_": "", "efficientnetv2_": "v2_"}
+    prefixes = {
+        "efficientdet_lite": "det_lite", "efficientdet_": "", "efficientnet_": "",
+        "efficientnetv2_": "v2_",
+    }  # fmt: skip
     prefix = next(p for p in prefixes if name.startswith(p))
     return prefixes[prefix] + name.removeprefix(prefix)
 
@@ -51,10 +54,29 @@ def test_official_recipe_is_the_default_on_coco() -> None:
     optim = config.task.optim
     assert (optim.optimizer._target_, optim.optimizer.momentum) == ("torch.optim.SGD", 0.9)
     assert (optim.lr, optim.base_batch_size, optim.weight_decay) == (0.08, 64, 4e-5)
-    assert config.task.loss == {"alpha": 0.25, "gamma": 1.5, "delta": 0.1, "box_weight": 50.0}
+    assert (optim.warmup_epochs, optim.decay_biases) == (1, False)
+    assert config.task.loss == {
+        "alpha": 0.25, "gamma": 1.5, "delta": 0.1, "box_weight": 50.0, "label_smoothing": 0.0,
+    }  # fmt: skip
     assert config.data.scale == [0.1, 2.0]
+    assert (config.data.crowd, config.data.policy, config.data.grid_mask) == ("skip", None, 0)
+    assert (config.data.mosaic, config.data.mixup, config.data.copy_paste) == (0, 0, 0)
     assert (config.trainer.max_epochs, config.trainer.gradient_clip_val) == (300, 10.0)
     assert config.callbacks.ema.decay == 0.9998
+    assert config.callbacks.batch_norm.freeze_from == 1.0
+
+
+@pytest.mark.parametrize(("model", "epochs"), [("d6", 300), ("d7", 600), ("d7x", 600)])
+def test_the_largest_train_twice_as_long(model: str, epochs: int) -> None:
+    config = composed("task=det", f"model={model}", "data=coco", "data.root=x")
+    assert config.trainer.max_epochs == epochs
+
+
+@pytest.mark.parametrize("backbone", ["efficientnetv2_s", "timm/resnet50"])
+def test_a_detector_takes_any_backbone(backbone: str) -> None:
+    config = composed("task=det", "model=d0", f"backbone={backbone}", "backbone_weights=imagenet")
+    assert config.task.model.backbone == backbone
+    assert config.task.model.backbone_weights == "imagenet"
 
 
 def test_official_recipe_is_the_default_on_imagenet() -> None:
@@ -105,6 +127,7 @@ def test_loggers_combine(loggers: str) -> None:
         (["model=b0"], "model=b0 does not fit task=det, which takes d0, d1"),
         (["task=cls", "model=d0"], "model=d0 does not fit task=cls, which takes b0, b1"),
         (["task=cls", "data=voc"], "data=voc does not fit task=cls, which takes cifar10"),
+        (["task=cls", "backbone=timm/resnet50"], "key 'backbone' is unknown"),
         (["task=cls", "model=lite5"], "model=lite5: did you mean lite"),
         (["data=cocoo"], "data=cocoo: .*did you mean coco"),
         (["logger=[wandb,foo]"], "logger=foo: .*available: csv, none, tensorboard, wandb"),

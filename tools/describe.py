@@ -62,6 +62,10 @@ def _parts(config: DictConfig) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     settings = {"num_classes": config.num_classes} if config.num_classes else {}
     if "in_channels" in config.model:
         settings["in_channels"] = config.model.in_channels
+    if config.backbone is not None:
+        if "backbone" not in config.model:
+            raise UserError(f"backbone={config.backbone}: {config.model.name} is no detector")
+        settings["backbone"] = config.backbone
     model, costs = measured(config.model.name, (height, width), **settings)
     parts = [*_named_parts(model, height, width), ("", "all", f"{width} x {height}")]
     rows = [

@@ -9,12 +9,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from backbone.errors import UserError
-from backbone.weights import load_weights
+from backbone.weights import check_fit, read_file
 
 
 def network(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+
+
+def load(model: nn.Module, path: Path) -> None:
+    tensors = read_file(path).tensors
+    assert check_fit(model.state_dict(), tensors, source=path) == ()
+    model.load_state_dict(tensors)
 
 
 def write(path: Path, state: dict[str, Tensor]) -> None:
@@ -33,7 +39,7 @@ def assert_refused(path: Path, *words: str) -> None:
     model = network(seed=1)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(UserError) as caught:
-        load_weights(model, path, name="tiny")
+        load(model, path)
     for word in (str(path), *words):
         assert word in str(caught.value)
     for key, value in model.state_dict().items():
@@ -46,7 +52,7 @@ def test_round_trip(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, state)
     model = network(seed=1)
     assert not torch.equal(model.state_dict()["0.weight"], state["0.weight"])
-    load_weights(model, tmp_path / name, name="tiny")
+    load(model, tmp_path / name)
     for key, value in model.state_dict().items():
         assert torch.equal(value, state[key]), key
 
@@ -110,10 +116,10 @@ def test_misfits_are_named(tmp_path: Path, name: str) -> None:
     assert_refused(tmp_path / name, "1.bias is (5,), not (4,)")
 
 
-def test_a_checkpoint_knows_its_variant(tmp_path: Path) -> None:
-    path = tmp_path / "a.ckpt"
-    state = {f"model.{key}": value for key, value in network().state_dict().items()}
-    hyper_parameters = {"model": {"name": "huge"}, "class_names": ["a"]}
-    torch.save({"state_dict": state, "hyper_parameters": hyper_parameters}, path)
-    assert_refused(path, "were trained as huge")
-    load_weights(network(), path, name="huge")
+def test_what_may_be_missing_is_told(tmp_path: Path) -> None:
+    state = network(seed=0).state_dict()
+    del state["0.bias"], state["1.num_batches_tracked"]
+    own = network().state_dict()
+    assert check_fit(own, state, source="x", optional=("0.",)) == ("0.bias",)
+    with pytest.raises(UserError, match=r"weights=x .* 0\.bias is missing"):
+        check_fit(own, state, source="x")

@@ -35,7 +35,7 @@ def test_nodes_of_levels_3_to_8() -> None:
 
 
 def test_fast_fusion_literal() -> None:
-    node = FusionNode([1, 1, 1], 1, fusion="fast")
+    node = FusionNode([1, 1, 1], 1, fusion="fast", act="silu")
     assert node.weights is not None
     assert node.weights.tolist() == [1.0, 1.0, 1.0]
     node.weights.data = torch.tensor([1.0, -1.0, 3.0])
@@ -45,7 +45,7 @@ def test_fast_fusion_literal() -> None:
 
 
 def test_all_weights_below_zero_give_zero_and_no_nan() -> None:
-    node = FusionNode([1, 1], 1, fusion="fast")
+    node = FusionNode([1, 1], 1, fusion="fast", act="silu")
     assert node.weights is not None
     node.weights.data = torch.tensor([-1.0, -2.0])
     fused = node.fuse([torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)])
@@ -53,7 +53,7 @@ def test_all_weights_below_zero_give_zero_and_no_nan() -> None:
 
 
 def test_sum_fusion_has_no_weights() -> None:
-    node = FusionNode([1, 1, 1], 1, fusion="sum")
+    node = FusionNode([1, 1, 1], 1, fusion="sum", act="silu")
     assert node.weights is None
     fused = node.fuse([torch.full((1, 1, 1, 1), x) for x in (2.0, 5.0, 6.0)])
     assert fused.item() == 13.0
@@ -99,7 +99,7 @@ def test_single_place() -> None:
 
 def test_sizes_of_all_levels() -> None:
     torch.manual_seed(0)
-    bifpn = BiFPN({3: 5, 4: 6, 5: 8}, 8, cells=2, max_level=8, fusion="fast").eval()
+    bifpn = BiFPN({3: 5, 4: 6, 5: 8}, 8, cells=2, max_level=8, fusion="fast", act="silu").eval()
     sizes = {3: (17, 25), 4: (9, 13), 5: (5, 7)}
     features = {level: torch.randn(2, {3: 5, 4: 6, 5: 8}[level], *sizes[level]) for level in sizes}
     outputs = bifpn(features)
@@ -111,7 +111,7 @@ def test_sizes_of_all_levels() -> None:
 
 def test_inputs_that_fit_need_no_1x1() -> None:
     """P3 has one 1x1, P4 and P5 two of their own each, in the first cell only."""
-    bifpn = BiFPN({3: 5, 4: 6, 5: 7}, 8, cells=2, max_level=7, fusion="fast")
+    bifpn = BiFPN({3: 5, 4: 6, 5: 7}, 8, cells=2, max_level=7, fusion="fast", act="silu")
     laterals = [name for name, _ in bifpn.named_modules() if name.endswith(".conv")]
     assert [name for name in laterals if "laterals" in name] == [
         "cells.0.nodes.1.laterals.0.conv",

@@ -1,5 +1,6 @@
 """The whole detector: shapes at any size, predictions, weights and learning."""
 
+from copy import deepcopy
 from itertools import chain
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from backbone import EfficientNetTrunk
 from backbone.errors import UserError
 from efficientdet import Detections, EfficientDet, create_model
 from efficientdet.heads import Head
@@ -102,7 +104,7 @@ def test_prior_bias_and_names_of_the_state(model: EfficientDet) -> None:
 
 def test_heads_share_convolutions_but_not_norms() -> None:
     torch.manual_seed(0)
-    head = Head(8, 9, repeats=1, levels=range(3, 5), bias=0.0).eval()
+    head = Head(8, 9, repeats=1, levels=range(3, 5), bias=0.0, act="silu").eval()
     x = torch.randn(1, 8, 4, 4)
     with torch.no_grad():
         before = head({3: x, 4: x})
@@ -123,8 +125,40 @@ def test_state_round_trip(model: EfficientDet, tmp_path: Path) -> None:
     with torch.no_grad():
         for ours, theirs in zip(chain(*model(images)), chain(*other(images)), strict=True):
             assert torch.equal(ours, theirs)
-    with pytest.raises(UserError, match="class_head"):
-        create_model("efficientdet_d0", num_classes=6, weights=path)
+    # Other classes whose names are not known: all but the last layer's rows.
+    part = create_model("efficientdet_d0", num_classes=6, weights=path)
+    assert "class rows of 6 of 6 classes, now random" in str(part.load_report)
+
+
+def test_recomputing_changes_nothing_but_memory() -> None:
+    torch.manual_seed(0)
+    plain = create_model("efficientdet_d1", num_classes=2)
+    lean = deepcopy(plain)
+    assert isinstance(lean.pyramid, EfficientNetTrunk)
+    lean.pyramid.recomputed = range(7)
+    lean.bifpn.recomputed = lean.class_head.recomputed = lean.box_head.recomputed = True
+    images = torch.randn(2, 3, 64, 64)
+    saved = []
+    for detector in (plain, lean):
+        torch.manual_seed(1)
+        kept: list[int] = []
+
+        def note(x: Tensor, kept: list[int] = kept) -> Tensor:
+            kept.append(x.numel())
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda x: x):
+            loss = sum(x.square().mean() for x in chain(*detector(images)))
+        assert isinstance(loss, Tensor)
+        loss.backward()
+        saved.append(sum(kept))
+    assert saved[1] < 0.5 * saved[0]
+    for ours, theirs in zip(plain.parameters(), lean.parameters(), strict=True):
+        assert ours.grad is not None
+        assert theirs.grad is not None
+        torch.testing.assert_close(theirs.grad, ours.grad, rtol=1e-5, atol=1e-7)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(lean.state_dict()[name], value), name
 
 
 def test_unknown_name() -> None:

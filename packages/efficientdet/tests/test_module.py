@@ -17,7 +17,7 @@ from backbone.errors import UserError
 from backbone.train.batch_norm import BatchNormSchedule
 from backbone.train.ema import Ema
 from backbone.train.optim import OptimRecipe
-from efficientdet import create_model
+from efficientdet import load_model
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.data.module import DetectionData
 from efficientdet.data.splits import voc_splits
@@ -114,11 +114,13 @@ def test_checkpoint_rebuilds_the_model_alone(
     path = tmp_path / "checkpoints" / "best.ckpt"
     saved = torch.load(path, weights_only=True)["hyper_parameters"]
     assert saved["class_names"] == list(data.class_names)
-    model = create_model(**saved["model"], num_classes=len(saved["class_names"]), weights=path)
+    model = load_model(path)
+    assert model.class_names == data.class_names
     images = next(iter(data.val_dataloader())).images
     # After the training the module holds the averaged weights, as the checkpoint does.
     ours, theirs = module.eval().model.predict(images), model.eval().predict(images)
-    assert all(torch.equal(a.scores, b.scores) for a, b in zip(ours, theirs, strict=True))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.scores, b.scores)
     assert json.loads((tmp_path / "predictions.json").read_text())[0].keys() == {
         "image_id", "category_id", "bbox", "score",
     }  # fmt: skip
@@ -240,12 +242,37 @@ def test_detections_go_back_to_the_original_picture(shapes: dict[str, Annotation
     found = Detections(boxes, torch.ones(1), torch.zeros(1, dtype=torch.long))
     (moved,) = to_source([found], batch)
     assert moved.boxes_xyxy.tolist() == [[16.0, 32.0, 64.0, 100.0]]
-    # 427 high and 640 wide: 42.7 rows were rounded to 43, so a row is 427 / 43 and not 10.
+    # 427 high and 640 wide: both sides shrank by 10, though 42.7 rows became 42.
     batch = batch._replace(source_sizes=torch.tensor([[427, 640]]))
     (moved,) = to_source([found], batch)
-    assert moved.boxes_xyxy.flatten().tolist() == pytest.approx(
-        [40.0, 8 * 427 / 43, 160.0, 40 * 427 / 43]
-    )
+    assert moved.boxes_xyxy.flatten().tolist() == pytest.approx([40.0, 80.0, 160.0, 400.0])
+
+
+def test_mistakes_are_told_before_the_training(shapes: dict[str, AnnotationIndex]) -> None:
+    names = data_of(shapes).class_names
+    for settings, message in (
+        ({"predict": {"method": "softt"}}, "task.predict.method 'softt' is unknown; did you mean"),
+        ({"predict": {"scales": []}}, "task.predict.scales="),
+        ({"predict": {"nms_iou": 2}}, "task.predict.nms_iou=2: expected a share"),
+        ({"recompute": ["fpn"]}, "task.recompute 'fpn' is unknown; did you mean bifpn"),
+        ({"model": {"name": "efficientdet_d0", "backbone": "timm/resnet18"},
+          "recompute": ["backbone"]}, "only EfficientNets can"),
+        ({"evaluation": {"max_detections": 0}}, "max_detections"),
+    ):  # fmt: skip
+        arguments = {"model": {"name": "efficientdet_d0"}} | settings
+        with pytest.raises(UserError, match=message):
+            EfficientDetModule(**arguments, class_names=names, optim=SGD, batch_size=4)
+
+
+def test_padding_is_what_the_network_takes_for_nothing(
+    shapes: dict[str, AnnotationIndex], tmp_path: Path
+) -> None:
+    data = data_of(shapes, image_size=(64, 96))
+    module = module_of(data, "efficientdet_lite0")
+    trainer_in(tmp_path, 1).validate(module, datamodule=data, verbose=False)
+    images = next(iter(data.val_dataloader())).images
+    assert (images[..., 64:] == 127).all()  # Lite's mean; the pictures are 64 x 64
+    assert not (images[..., :64] == 127).all()
 
 
 @pytest.mark.real

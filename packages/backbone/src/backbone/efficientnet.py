@@ -1,16 +1,15 @@
 """EfficientNet from a spec: the trunk that detectors share, and the classifier around it."""
 
 import math
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from backbone.blocks import BLOCKS
-from backbone.layers import ConvNormAct, Norm
+from backbone.layers import ConvNormAct
+from backbone.recompute import recomputed
 from backbone.specs import NetSpec
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ class EfficientNetTrunk(nn.Module):
 
     Attributes:
         channels: level -> channels; level l has stride ``2 ** l``.
+        preprocessing: how pictures become its input.
         recomputed: stages whose activations training does not keep but computes again in the
             backward pass (gradient checkpointing); less memory, more time, equal gradients.
     """
@@ -35,6 +35,7 @@ class EfficientNetTrunk(nn.Module):
         self.stem = ConvNormAct(in_channels, spec.stem, spec.style, kernel=3, stride=2)
         num_blocks = sum(stage.layers for stage in spec.stages)
         self.channels: dict[int, int] = {}
+        self.preprocessing = spec.preprocessing
         self.recomputed: Collection[int] = ()
         self._levels: list[int] = []
         stages, channels, index, level = [], spec.stem, 0, 1
@@ -64,10 +65,7 @@ class EfficientNetTrunk(nn.Module):
         x = self.stem(images)
         features = {}
         for index, (level, stage) in enumerate(zip(self._levels, self.stages, strict=True)):
-            if index in self.recomputed and torch.is_grad_enabled():
-                x = _recomputed(stage, x)
-            else:
-                x = stage(x)
+            x = recomputed(stage, x, norms=stage) if index in self.recomputed else stage(x)
             features[level] = x
         return features
 
@@ -118,31 +116,6 @@ class EfficientNet(nn.Module):
     def normalize(self, images: Tensor) -> Tensor:
         """Turn pictures ``(B, C, H, W)`` in 0..255 into what `forward` takes."""
         return (images - self.mean) / self.std
-
-
-def _recomputed(stage: nn.Module, x: Tensor) -> Tensor:
-    out = checkpoint(
-        stage,
-        x,
-        use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _statistics_untouched(stage)),
-    )
-    assert isinstance(out, Tensor)
-    return out
-
-
-@contextmanager
-def _statistics_untouched(stage: nn.Module) -> Iterator[None]:
-    """Keep the second forward pass from moving the running statistics a second time."""
-    norms = [layer for layer in stage.modules() if isinstance(layer, Norm)]
-    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
-    try:
-        yield
-    finally:
-        for norm, (momentum, counter) in zip(norms, kept, strict=True):
-            norm.momentum, norm.num_batches_tracked = momentum, counter
 
 
 def _initialise(module: nn.Module) -> None:

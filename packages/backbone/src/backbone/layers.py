@@ -15,7 +15,7 @@ V1_STYLE = LayerStyle()
 # The second is not a subclass of the first.
 Norm = nn.BatchNorm2d | nn.SyncBatchNorm
 # SiLU is the papers' swish.
-_ACTIVATIONS = {"silu": nn.SiLU, "relu6": nn.ReLU6}
+ACTIVATIONS = {"silu": nn.SiLU, "relu6": nn.ReLU6}
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
@@ -102,7 +102,7 @@ class ConvNormAct(nn.Module):
                 in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
             )
         self.norm = batch_norm(out_channels, style)
-        self.act = _ACTIVATIONS[style.act]() if act else nn.Identity()
+        self.act = ACTIVATIONS[style.act]() if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C', H', W')``."""
@@ -116,7 +116,7 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         self.reduce = nn.Conv2d(channels, squeezed, 1)
         self.expand = nn.Conv2d(squeezed, channels, 1)
-        self.act = _ACTIVATIONS[style.act]()
+        self.act = ACTIVATIONS[style.act]()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to the same shape."""

@@ -1,16 +1,103 @@
-"""What a detector asks of its backbone, and nothing more."""
+"""Feature pyramids: what a detector asks of its backbone, and how any network becomes one."""
 
-from typing import Protocol, runtime_checkable
+from importlib.metadata import entry_points
+from typing import Any, Protocol, runtime_checkable
 
-from torch import Tensor
+import timm
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbone.errors import UserError, closest
+from backbone.specs import NetSpec, Preprocessing
+
+TIMM_PREFIX = "timm/"
+_FINEST_LEVEL = 3
 
 
 @runtime_checkable
 class Pyramid(Protocol):
-    """Feature maps by level: level l has stride ``2 ** l`` and ``channels[l]`` channels."""
+    """Feature maps by level: level l has stride ``2 ** l`` and ``channels[l]`` channels.
+
+    Maps are ``ceil(H / 2 ** l)`` high. One that also has ``preprocessing`` says how pictures
+    become its input; otherwise that is ImageNet's mean and deviation.
+    """
 
     channels: dict[int, int]
 
     def __call__(self, images: Tensor) -> dict[int, Tensor]:
         """Map pictures ``(B, 3, H, W)`` to one feature map a level."""
         ...
+
+
+class TimmPyramid(nn.Module):
+    """Any network of timm's that gives feature maps at strides 8, 16 and 32.
+
+    It trains with timm's own defaults, so without stochastic depth. Pictures whose sides its
+    strides do not divide are padded below and to the right with zeros, the mean colour.
+
+    Args:
+        name: as in ``timm.list_models()``, tag included or not.
+        pretrained: load timm's weights from the Hugging Face hub.
+
+    Raises:
+        UserError: timm does not know it, it has no such maps, or its weights cannot be fetched.
+    """
+
+    def __init__(self, name: str, *, pretrained: bool = False) -> None:
+        super().__init__()
+        known = name if timm.is_model(name) else closest(name, timm.list_models(), what="backbone")
+        try:
+            net: Any = timm.create_model(known, features_only=True)
+            levels = {r.bit_length() - 1: i for i, r in enumerate(net.feature_info.reduction())}
+            indices = tuple(levels[level] for level in range(_FINEST_LEVEL, _FINEST_LEVEL + 3))
+        except (RuntimeError, AttributeError, KeyError) as error:
+            raise UserError(
+                f"backbone={TIMM_PREFIX}{name} gives no feature maps at strides 8, 16 and 32; "
+                "choose a convolutional or hierarchical network"
+            ) from error
+        try:
+            net = timm.create_model(
+                known, features_only=True, out_indices=indices, pretrained=pretrained
+            )
+        except Exception as error:  # the hub's, a proxy's, the disk's
+            raise UserError(
+                f"backbone_weights=imagenet: timm could not fetch those of {name} "
+                f"({type(error).__name__}); run once with a network, or leave them out"
+            ) from error
+        self.net: nn.Module = net
+        widths = net.feature_info.channels()
+        self.channels = {_FINEST_LEVEL + i: width for i, width in enumerate(widths)}
+        config = timm.get_pretrained_cfg(known)
+        self.preprocessing = Preprocessing()
+        if config is not None:
+            mean, std = (tuple(255 * v for v in values) for values in (config.mean, config.std))
+            self.preprocessing = Preprocessing(mean=mean, std=std)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, images: Tensor) -> dict[int, Tensor]:
+        """Map ``(B, 3, H, W)`` to ``{level: (B, C, ceil(H / 2**level), ...)}``."""
+        height, width = images.shape[-2:]
+        coarsest = 2 ** max(self.channels)
+        padded = F.pad(images, (0, -width % coarsest, 0, -height % coarsest))
+        return {
+            level: x[..., : -(-height // 2**level), : -(-width // 2**level)]
+            for level, x in zip(self.channels, self.net(padded), strict=True)
+        }
+
+
+def find_backbone(name: str) -> NetSpec | str:
+    """Return the table of a published network, or ``name`` itself if it is one of timm's.
+
+    Tables of all installed packages count: each names its own under the entry point
+    ``backbone.networks``.
+
+    Raises:
+        UserError: there is no such network.
+    """
+    if name.startswith(TIMM_PREFIX):
+        return name
+    tables = [entry.load() for entry in entry_points(group="backbone.networks")]
+    networks = {key: spec for table in tables for key, spec in table.items()}
+    try:
+        return networks[closest(name, networks, what="backbone")]
+    except UserError as error:
+        raise UserError(f"{error}; networks of timm's are written timm/<name>") from error

@@ -16,6 +16,7 @@ from backbone.scaling import (
 )
 
 BlockKind = Literal["mbconv", "fused"]
+Act = Literal["silu", "relu6"]
 Interpolation = Literal["bicubic", "bilinear"]
 
 
@@ -44,7 +45,7 @@ class LayerStyle:
     with one lose accuracy with the other. ``bn_momentum`` is torch's, 1 - TensorFlow's.
     """
 
-    act: Literal["silu", "relu6"] = "silu"
+    act: Act = "silu"
     padding: Literal["same", "symmetric"] = "same"
     bn_momentum: float = 0.01
     bn_eps: float = 1e-3

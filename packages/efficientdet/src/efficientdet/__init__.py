@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from efficientdet.efficientdet import EfficientDet as EfficientDet
     from efficientdet.models import create_model as create_model
     from efficientdet.models import list_models as list_models
+    from efficientdet.models import load_model as load_model
     from efficientdet.postprocess import Detections as Detections
     from efficientdet.specs import EFFICIENTDET as EFFICIENTDET
     from efficientdet.specs import DetSpec as DetSpec
+    from efficientdet.weights import to_effdet as to_effdet
 
 _HOMES = {
     "EFFICIENTDET": "specs",
@@ -21,6 +23,8 @@ _HOMES = {
     "EfficientDet": "efficientdet",
     "create_model": "models",
     "list_models": "models",
+    "load_model": "models",
+    "to_effdet": "weights",
 }
 
 

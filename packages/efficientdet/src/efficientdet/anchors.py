@@ -5,14 +5,25 @@ import math
 import torch
 from torch import Tensor
 
+from efficientdet.specs import Aspects
+
 OCTAVES = 3
-# width over height; the area stays the same
-ASPECT_RATIOS = (1.0, 2.0, 0.5)
-ANCHORS_PER_PLACE = OCTAVES * len(ASPECT_RATIOS)
+# Widths and heights of the anchors relative to the square one, for aspects 1, 2 and 1/2. The
+# exact ones keep its area.
+SIDES: dict[Aspects, tuple[tuple[float, float], ...]] = {
+    "exact": ((1.0, 1.0), (math.sqrt(2), math.sqrt(0.5)), (math.sqrt(0.5), math.sqrt(2))),
+    "rounded": ((1.0, 1.0), (1.4, 0.7), (0.7, 1.4)),
+}
+ANCHORS_PER_PLACE = OCTAVES * len(SIDES["exact"])
 
 
 def make_anchors(
-    image_size: tuple[int, int], levels: range, *, scale: float, device: torch.device | None = None
+    image_size: tuple[int, int],
+    levels: range,
+    *,
+    scale: float,
+    aspects: Aspects = "exact",
+    device: torch.device | None = None,
 ) -> Tensor:
     """Return every anchor of a picture as xyxy pixels, ``(places * 9, 4)`` float32.
 
@@ -24,6 +35,7 @@ def make_anchors(
         image_size: height and width of the network's input.
         levels: pyramid levels.
         scale: side of a level's smallest square anchor, in strides.
+        aspects: sides of the other anchors, see `DetSpec`.
         device: where the anchors are wanted.
     """
     height, width = image_size
@@ -38,7 +50,7 @@ def make_anchors(
         stride_y, stride_x = height / rows, width / columns
         y = (torch.arange(rows, dtype=torch.float64) + 0.5) * stride_y
         x = (torch.arange(columns, dtype=torch.float64) + 0.5) * stride_x
-        half_w, half_h = _half_sizes(scale * stride_x, scale * stride_y)
+        half_w, half_h = _half_sizes(scale * stride_x, scale * stride_y, aspects)
         centre_y, centre_x = y[:, None, None], x[None, :, None]
         corners = torch.broadcast_tensors(
             centre_x - half_w, centre_y - half_h, centre_x + half_w, centre_y + half_h
@@ -47,10 +59,9 @@ def make_anchors(
     return torch.cat(parts).to(device=device, dtype=torch.float32)
 
 
-def _half_sizes(base_w: float, base_h: float) -> tuple[Tensor, Tensor]:
+def _half_sizes(base_w: float, base_h: float, aspects: Aspects) -> tuple[Tensor, Tensor]:
     """Return half widths and half heights of the nine anchors at one place, each ``(9,)``."""
-    octaves = [2 ** (octave / OCTAVES) for octave in range(OCTAVES) for _ in ASPECT_RATIOS]
-    roots = [math.sqrt(aspect) for aspect in ASPECT_RATIOS] * OCTAVES
-    half_w = [base_w * octave * root / 2 for octave, root in zip(octaves, roots, strict=True)]
-    half_h = [base_h * octave / root / 2 for octave, root in zip(octaves, roots, strict=True)]
-    return torch.tensor(half_w, dtype=torch.float64), torch.tensor(half_h, dtype=torch.float64)
+    octaves = 2 ** (torch.arange(OCTAVES, dtype=torch.float64) / OCTAVES)
+    sides = torch.tensor(SIDES[aspects], dtype=torch.float64)
+    nine = octaves[:, None, None] * sides / 2  # (octaves, aspects, width and height)
+    return (base_w * nine[..., 0]).flatten(), (base_h * nine[..., 1]).flatten()

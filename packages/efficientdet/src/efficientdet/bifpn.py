@@ -4,14 +4,16 @@ Shapes: B = batch, W = the BiFPN's channels; level l of the pyramid has stride `
 """
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbone.layers import batch_norm
+from backbone.layers import ACTIVATIONS, batch_norm
+from backbone.recompute import recomputed
+from backbone.specs import Act
 from efficientdet.layers import SeparableConv, resize_to
+from efficientdet.specs import Fusion
 
 FUSION_EPS = 1e-4
 
@@ -47,7 +49,7 @@ class Lateral(nn.Sequential):
 
 
 class FusionNode(nn.Module):
-    """Resample the inputs to one level, fuse them, then SiLU, separable conv, batch norm.
+    """Resample the inputs to one level, fuse them, then activation, separable conv, batch norm.
 
     The official code activates *before* the convolution; the paper's text says after.
 
@@ -55,16 +57,16 @@ class FusionNode(nn.Module):
         in_channels: channels of each input; where they differ from ``channels`` a 1x1 goes first.
         channels: W.
         fusion: ``fast`` normalised fusion (Sec. 3.3) or a plain ``sum``.
+        act: activation.
     """
 
-    def __init__(
-        self, in_channels: list[int], channels: int, *, fusion: Literal["fast", "sum"]
-    ) -> None:
+    def __init__(self, in_channels: list[int], channels: int, *, fusion: Fusion, act: Act) -> None:
         super().__init__()
         self.laterals = nn.ModuleList(
             nn.Identity() if c == channels else Lateral(c, channels) for c in in_channels
         )
         self.weights = nn.Parameter(torch.ones(len(in_channels))) if fusion == "fast" else None
+        self.act = ACTIVATIONS[act]()
         self.conv = SeparableConv(channels, channels)
         self.norm = batch_norm(channels)
 
@@ -73,7 +75,7 @@ class FusionNode(nn.Module):
         maps = [
             resize_to(lateral(x), size) for lateral, x in zip(self.laterals, inputs, strict=True)
         ]
-        return self.norm(self.conv(F.silu(self.fuse(maps))))
+        return self.norm(self.conv(self.act(self.fuse(maps))))
 
     def fuse(self, maps: list[Tensor]) -> Tensor:
         """Add up maps of one shape, weighted by ``relu(w) / (sum relu(w) + 1e-4)``."""
@@ -94,16 +96,18 @@ class BiFPNCell(nn.Module):
         in_channels: level -> channels of the cell's inputs.
         channels: W.
         fusion: see `FusionNode`.
+        act: activation.
     """
 
     def __init__(
-        self, in_channels: dict[int, int], channels: int, *, fusion: Literal["fast", "sum"]
+        self, in_channels: dict[int, int], channels: int, *, fusion: Fusion, act: Act
     ) -> None:
         super().__init__()
         self.graph = bifpn_nodes(min(in_channels), max(in_channels))
         widths = list(in_channels.values()) + [channels] * len(self.graph)
         self.nodes = nn.ModuleList(
-            FusionNode([widths[i] for i in ids], channels, fusion=fusion) for _, ids in self.graph
+            FusionNode([widths[i] for i in ids], channels, fusion=fusion, act=act)
+            for _, ids in self.graph
         )
 
     def forward(self, features: dict[int, Tensor]) -> dict[int, Tensor]:
@@ -126,6 +130,10 @@ class BiFPN(nn.Module):
         cells: number of cells.
         max_level: coarsest level, 7 (8 for D7x).
         fusion: see `FusionNode`.
+        act: activation.
+
+    Attributes:
+        recomputed: whether training computes each cell again in the backward pass.
     """
 
     def __init__(
@@ -135,16 +143,19 @@ class BiFPN(nn.Module):
         *,
         cells: int,
         max_level: int,
-        fusion: Literal["fast", "sum"],
+        fusion: Fusion,
+        act: Act,
     ) -> None:
         super().__init__()
+        self.recomputed = False
         self.levels = range(min(in_channels), max_level + 1)
         self.top = max(in_channels)
         self.extra = Lateral(in_channels[self.top], channels)
         first = {level: in_channels.get(level, channels) for level in self.levels}
         later = dict.fromkeys(self.levels, channels)
         self.cells = nn.ModuleList(
-            BiFPNCell(later if index else first, channels, fusion=fusion) for index in range(cells)
+            BiFPNCell(later if index else first, channels, fusion=fusion, act=act)
+            for index in range(cells)
         )
         _initialise(self)
 
@@ -157,7 +168,7 @@ class BiFPN(nn.Module):
             x = resize_to(x, (-(-x.shape[-2] // 2), -(-x.shape[-1] // 2)))
             maps[level] = x
         for cell in self.cells:
-            maps = cell(maps)
+            maps = recomputed(cell, maps, norms=cell) if self.recomputed else cell(maps)
         return maps
 
 

@@ -4,21 +4,21 @@ Shapes: B = batch, A = anchors a place (9), K = classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from backbone import EFFICIENTNET, EfficientNetTrunk, Pyramid
+from backbone import Preprocessing, Pyramid
 from efficientdet.anchors import ANCHORS_PER_PLACE, make_anchors
 from efficientdet.bifpn import BiFPN
 from efficientdet.heads import PRIOR_BIAS, Head
-from efficientdet.postprocess import Detections, postprocess
+from efficientdet.postprocess import Detections, Method, Suppression, postprocess
 from efficientdet.specs import DetSpec, both_sides
+from efficientdet.tta import detect_augmented
 
-# ImageNet statistics on the scale of 0..255.
-MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+if TYPE_CHECKING:
+    from backbone.weights import LoadReport
 
 
 class EfficientDet(nn.Module):
@@ -27,40 +27,39 @@ class EfficientDet(nn.Module):
     Args:
         spec: the variant's row.
         num_classes: K.
-        image_size: the side, or height and width, it is used at; kept for those who ask, any works.
-        pyramid: the backbone; by default the spec's own EfficientNet.
+        pyramid: the backbone, which `create_model` builds from the spec.
+
+    Attributes:
+        image_size: height and width it is meant for; any works.
+        preprocessing: the backbone's: how pictures become its input.
+        class_names: names of the classes in the order of the labels, where they are known.
+        load_report: what became of the weights it was built with, None if they are random.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(
-        self,
-        spec: DetSpec,
-        *,
-        num_classes: int = 90,
-        image_size: int | Sequence[int] | None = None,
-        pyramid: Pyramid | None = None,
-    ) -> None:
+    def __init__(self, spec: DetSpec, *, num_classes: int, pyramid: Pyramid) -> None:
         super().__init__()
         self.spec = spec
         self.num_classes = num_classes
-        self.image_size = both_sides(image_size or spec.image_size)
-        if pyramid is None:
-            net = replace(EFFICIENTNET[spec.backbone], survival=spec.backbone_survival)
-            pyramid = EfficientNetTrunk(net)
+        self.image_size = both_sides(spec.image_size)
+        self.class_names: tuple[str, ...] | None = None
+        self.load_report: LoadReport | None = None
         self.pyramid = pyramid
+        self.preprocessing: Preprocessing = getattr(pyramid, "preprocessing", Preprocessing())
         self.bifpn = BiFPN(
             {level: c for level, c in pyramid.channels.items() if level >= spec.min_level},
             spec.fpn_channels,
             cells=spec.fpn_cells,
             max_level=spec.max_level,
             fusion=spec.fusion,
+            act=spec.act,
         )
         self.class_head = self._head(num_classes, PRIOR_BIAS)
         self.box_head = self._head(4, 0.0)
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+        for name, values in (("mean", self.preprocessing.mean), ("std", self.preprocessing.std)):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
         self._anchors: dict[tuple[int, int, torch.device], Tensor] = {}
 
     def _head(self, outputs: int, bias: float) -> Head:
@@ -70,6 +69,7 @@ class EfficientDet(nn.Module):
             repeats=self.spec.head_repeats,
             levels=self.spec.levels,
             bias=bias,
+            act=self.spec.act,
         )
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -97,6 +97,7 @@ class EfficientDet(nn.Module):
                 (height, width),
                 self.spec.levels,
                 scale=self.spec.anchor_scale,
+                aspects=self.spec.aspects,
                 device=images.device,
             )
         return self._anchors[key]
@@ -106,26 +107,53 @@ class EfficientDet(nn.Module):
         self,
         images: Tensor,
         *,
+        method: Method | Suppression = "per_class",
         score_threshold: float = 0.001,
         nms_iou: float = 0.5,
+        sigma: float = 0.5,
+        max_candidates: int = 5000,
         max_detections: int = 100,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
     ) -> list[Detections]:
         """Detect objects in a batch of equally large pictures.
 
-        Batch norms work as the mode of the module says: call ``eval()`` first.
+        Batch norms work as the mode of the module says: call ``eval()`` first. With ``flip`` or
+        several scales each picture is looked at several times and the boxes are fused.
 
         Args:
             images: ``(B, 3, H, W)`` uint8.
+            method: see `postprocess`, as all up to ``max_detections``.
             score_threshold: lowest score that is kept.
-            nms_iou: boxes of a class that overlap more than this are one.
+            nms_iou: boxes that overlap more than this are one; for hard NMS.
+            sigma: how gently overlap is punished; for soft NMS.
+            max_candidates: pairs of anchor and class that go into NMS.
             max_detections: detections kept of a picture.
+            flip: look at the mirrored picture as well.
+            scales: factors of the pictures' sides, see `detect_augmented`.
         """
-        class_logits, box_codes = self(self.normalize(images))
-        return postprocess(
-            class_logits,
-            box_codes,
-            self.anchors(images),
+
+        def look(pictures: Tensor) -> list[Detections]:
+            class_logits, box_codes = self(self.normalize(pictures))
+            return postprocess(
+                class_logits,
+                box_codes,
+                self.anchors(pictures),
+                method=method,
+                score_threshold=score_threshold,
+                nms_iou=nms_iou,
+                sigma=sigma,
+                max_candidates=max_candidates,
+                max_detections=max_detections,
+            )
+
+        if not flip and tuple(scales) == (1.0,):
+            return look(images)
+        return detect_augmented(
+            look,
+            images,
+            flip=flip,
+            scales=scales,
             score_threshold=score_threshold,
-            nms_iou=nms_iou,
             max_detections=max_detections,
         )

@@ -5,10 +5,11 @@ Shapes: B = batch, W = channels, A = anchors a place, K = classes.
 
 import math
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbone.layers import batch_norm
+from backbone.layers import ACTIVATIONS, batch_norm
+from backbone.recompute import recomputed
+from backbone.specs import Act
 from efficientdet.layers import SeparableConv
 
 # A random network should call one anchor in a hundred an object: sigmoid(b) = 0.01.
@@ -16,7 +17,7 @@ PRIOR_BIAS = -math.log((1 - 0.01) / 0.01)
 
 
 class Head(nn.Module):
-    """``repeats`` x (separable conv, batch norm of the level, SiLU), then a separable conv.
+    """``repeats`` x (separable conv, batch norm of the level, activation), then a separable conv.
 
     No residual connections and no drop-connect, as in every published model (the official code
     has both behind ``survival_prob``, which is unset).
@@ -27,12 +28,25 @@ class Head(nn.Module):
         repeats: number of hidden layers.
         levels: the pyramid levels that the head is applied to.
         bias: initial bias of the output.
+        act: activation.
+
+    Attributes:
+        recomputed: whether training computes the hidden layers again in the backward pass.
     """
 
     def __init__(
-        self, channels: int, out_channels: int, *, repeats: int, levels: range, bias: float
+        self,
+        channels: int,
+        out_channels: int,
+        *,
+        repeats: int,
+        levels: range,
+        bias: float,
+        act: Act,
     ) -> None:
         super().__init__()
+        self.recomputed = False
+        self.act = ACTIVATIONS[act]()
         self.convs = nn.ModuleList(SeparableConv(channels, channels) for _ in range(repeats))
         self.norms = nn.ModuleDict(
             {
@@ -51,10 +65,15 @@ class Head(nn.Module):
         for level, x in features.items():
             norms = self.norms[str(level)]
             assert isinstance(norms, nn.ModuleList)
-            for conv, norm in zip(self.convs, norms, strict=True):
-                x = F.silu(norm(conv(x)))
+            hide = self._hidden
+            x = recomputed(hide, x, norms, norms=norms) if self.recomputed else hide(x, norms)
             outputs.append(self.predict(x))
         return outputs
+
+    def _hidden(self, x: Tensor, norms: nn.ModuleList) -> Tensor:
+        for conv, norm in zip(self.convs, norms, strict=True):
+            x = self.act(norm(conv(x)))
+        return x
 
 
 def _initialise(module: nn.Module) -> None:

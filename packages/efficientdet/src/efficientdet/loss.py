@@ -26,31 +26,39 @@ class DetectionLoss(NamedTuple):
 
 
 class _BackgroundFocalLoss(torch.autograd.Function):
-    """Sum of the focal loss if all were background, ``(1 - alpha) p^gamma softplus(x)``.
+    """Sum of the focal loss if all were background, ``(1 - alpha) p^gamma ce``.
 
-    Nearly all of the loss's work is here, so the gradient is worked out with the value and only
-    it is kept: d/dx = (1 - alpha) p^gamma (gamma (1 - p) softplus(x) + p), with p = sigmoid(x).
+    ``ce = softplus(x) - h x`` is the cross entropy with a target of h, half the smoothing. Nearly
+    all of the loss's work is here, so the gradient is worked out with the value and only it is
+    kept: d/dx = (1 - alpha) p^gamma (gamma (1 - p) ce + p - h), with p = sigmoid(x).
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, alpha: float, gamma: float) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, alpha: float, gamma: float, target: float) -> Tensor:
         x = logits.float()
         p = x.sigmoid()
-        softplus = F.softplus(x)
+        entropy = F.softplus(x)
+        if target:
+            entropy = entropy.sub_(x, alpha=target)
         modulation = p.pow(gamma).mul_(1 - alpha)
         ctx.save_for_backward(
-            (softplus * (1 - p)).mul_(gamma).add_(p).mul_(modulation).to(logits.dtype)
+            (entropy * (1 - p)).mul_(gamma).add_(p).sub_(target).mul_(modulation).to(logits.dtype)
         )
-        return (modulation * softplus).sum()
+        return (modulation * entropy).sum()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None, None
+        return gradient * grad, None, None, None
 
 
 def focal_loss(
-    class_logits: Sequence[Tensor], targets: Targets, *, alpha: float = 0.25, gamma: float = 1.5
+    class_logits: Sequence[Tensor],
+    targets: Targets,
+    *,
+    alpha: float = 0.25,
+    gamma: float = 1.5,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Sum the sigmoid focal loss (arXiv:1708.02002, Eq. 5) over every anchor and class.
 
@@ -59,8 +67,11 @@ def focal_loss(
         targets: the positives.
         alpha: weight of the positive entries; the negative ones weigh ``1 - alpha``.
         gamma: exponent that turns down what is already right.
+        label_smoothing: share of each target that becomes one half. As officially, only the cross
+            entropy sees it, not the weights.
     """
-    loss = sum(_BackgroundFocalLoss.apply(logits, alpha, gamma) for logits in class_logits)
+    half = label_smoothing / 2
+    loss = sum(_BackgroundFocalLoss.apply(logits, alpha, gamma, half) for logits in class_logits)
     # The entries of the positives were counted as background: take that out, put theirs in.
     x = torch.cat(
         [
@@ -71,8 +82,8 @@ def focal_loss(
         ]
     ).float()
     p = x.sigmoid()
-    positive = alpha * (1 - p).pow(gamma) * F.softplus(-x)
-    background = (1 - alpha) * p.pow(gamma) * F.softplus(x)
+    positive = alpha * (1 - p).pow(gamma) * (F.softplus(-x) + half * x)
+    background = (1 - alpha) * p.pow(gamma) * (F.softplus(x) - half * x)
     return loss + (positive - background).sum()
 
 
@@ -107,10 +118,13 @@ def detection_loss(
     gamma: float = 1.5,
     delta: float = 0.1,
     box_weight: float = 50.0,
+    label_smoothing: float = 0.0,
 ) -> DetectionLoss:
     """Return the training loss of a batch; see `focal_loss` and `box_loss`."""
     normalizer = len(targets.labels) + 1.0
-    classes = focal_loss(class_logits, targets, alpha=alpha, gamma=gamma) / normalizer
+    classes = focal_loss(
+        class_logits, targets, alpha=alpha, gamma=gamma, label_smoothing=label_smoothing
+    ).div(normalizer)
     boxes = box_loss(box_codes, targets, delta=delta) / (4 * normalizer)
     return DetectionLoss(classes + box_weight * boxes, classes, boxes)
 

@@ -1,13 +1,21 @@
-"""Detectors by name."""
+"""Detectors by name, by spec, or from a file of their own."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
-from backbone import Pyramid
-from backbone.errors import closest
-from backbone.weights import load_weights
+import backbone as networks
+from backbone import NetSpec, Pyramid
+from backbone.errors import UserError, closest
+from backbone.pyramid import TIMM_PREFIX, TimmPyramid, find_backbone
+from backbone.weights import read_file
 from efficientdet.efficientdet import EfficientDet
-from efficientdet.specs import EFFICIENTDET
+from efficientdet.specs import EFFICIENTDET, DetSpec, both_sides
+from efficientdet.weights import fill, read_weights
+
+log = logging.getLogger(__name__)
 
 
 def list_models() -> list[str]:
@@ -16,33 +24,99 @@ def list_models() -> list[str]:
 
 
 def create_model(
-    name: str,
+    name: str | DetSpec,
     *,
     num_classes: int = 90,
     image_size: int | Sequence[int] | None = None,
-    backbone: Pyramid | None = None,
+    backbone: str | NetSpec | Pyramid | None = None,
     weights: str | Path | None = None,
+    backbone_weights: str | Path | None = None,
+    class_names: Sequence[str] | None = None,
+    **changes: Any,
 ) -> EfficientDet:
-    """Build a published EfficientDet.
+    """Build an EfficientDet.
+
+    With weights the detector takes over what belongs to them: anchors, padding, epsilon and
+    preprocessing (``model.spec``). What was loaded, skipped and missing is logged.
 
     Args:
-        name: one of `list_models`.
+        name: one of `list_models`, or a spec.
         num_classes: number of classes; 90 for the published COCO heads.
         image_size: side of the pictures it is used at, or height and width; the published side by
             default.
-        backbone: a feature pyramid in place of the variant's own.
-        weights: path of a file written by this project, or None for random weights. Public
-            weights (``"coco"``) are still to come.
+        backbone: in place of the variant's own: the name of one of our networks, such as
+            ``efficientnetv2_s``, a table, ``timm/<name>``, or any feature pyramid.
+        weights: None for random ones; ``coco`` for Google's COCO weights of the variant,
+            ``advprop`` for their AdvProp ones; or the path of a file by this project or effdet, or
+            of an official TensorFlow checkpoint.
+        backbone_weights: weights of the backbone alone, see `backbone.create_model`; of timm's
+            networks only ``imagenet``.
+        class_names: names of the classes in the order of the labels: where the weights know
+            theirs, the class head's rows are taken by name.
+        changes: fields of the spec to replace, such as ``fpn_channels=160``; None leaves one.
 
     Raises:
-        UserError: the name is unknown or the weights do not fit.
+        UserError: the name is unknown, or the weights cannot be read or do not fit.
     """
-    model = EfficientDet(
-        EFFICIENTDET[closest(name, EFFICIENTDET, what="model")],
-        num_classes=num_classes,
-        image_size=image_size,
-        pyramid=backbone,
-    )
-    if weights is not None:
-        load_weights(model, weights, name=name)
+    if isinstance(name, str):
+        name = EFFICIENTDET[closest(name, EFFICIENTDET, what="model")]
+    for key in changes:
+        closest(key, [field.name for field in fields(DetSpec)], what="field of a detector")
+    if image_size is not None:
+        changes["image_size"] = both_sides(image_size)
+    given = {key: value for key, value in changes.items() if value is not None}
+    if isinstance(backbone, str | NetSpec):
+        given["backbone"] = backbone
+        backbone = None
+    if weights is not None and backbone_weights is not None:
+        raise UserError("weights hold a backbone already; leave backbone_weights out")
+    spec = replace(name, **given)
+    if backbone is None:
+        backbone, spec = _build_backbone(spec, backbone_weights)
+    else:
+        spec = replace(spec, backbone=f"own/{type(backbone).__name__}")
+    found = None if weights is None else read_weights(weights, spec)
+    if found is not None:
+        spec = replace(spec, aspects=given.get("aspects", found.spec.aspects))
+        if found.spec.backbone != spec.backbone:  # its conventions
+            backbone, spec = _build_backbone(replace(spec, backbone=found.spec.backbone), None)
+    model = EfficientDet(spec, num_classes=num_classes, pyramid=backbone)
+    model.class_names = None if class_names is None else tuple(class_names)
+    if found is not None:
+        model.load_report = report = fill(model, found, class_names=class_names)
+        log.log(logging.WARNING if not report.complete else logging.INFO, "%s", report)
+        if model.class_names is None and len(found.class_names or ()) == num_classes:
+            model.class_names = found.class_names
     return model
+
+
+def load_model(path: str | Path) -> EfficientDet:
+    """Rebuild a detector from a file of this project alone, such as a run's ``best.ckpt``.
+
+    Raises:
+        UserError: the file cannot be read, or does not say what detector it holds.
+    """
+    metadata = read_file(path).metadata
+    spec, names = metadata.get("model"), metadata.get("class_names")
+    if spec is None or "fpn_cells" not in spec or names is None:
+        raise UserError(
+            f"{path} does not say what detector it holds; build it by its name with "
+            "create_model(..., weights=...)"
+        )
+    return create_model(
+        DetSpec.from_dict(spec), num_classes=len(names), weights=path, class_names=names
+    )
+
+
+def _build_backbone(spec: DetSpec, weights: str | Path | None) -> tuple[Pyramid, DetSpec]:
+    """Return the backbone that a spec names, and the spec with the conventions of its weights."""
+    net = find_backbone(spec.backbone) if isinstance(spec.backbone, str) else spec.backbone
+    if isinstance(net, str):
+        if weights not in (None, "imagenet"):
+            raise UserError(
+                f"backbone_weights={weights}: of timm's networks only imagenet can be had"
+            )
+        name = net.removeprefix(TIMM_PREFIX)
+        return TimmPyramid(name, pretrained=weights is not None), spec
+    classifier = networks.create_model(net, weights=weights, survival=spec.backbone_survival)
+    return classifier.trunk, replace(spec, backbone=classifier.spec)

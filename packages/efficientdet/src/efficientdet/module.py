@@ -10,17 +10,25 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from backbone.errors import UserError
+from backbone import EfficientNetTrunk
+from backbone.errors import UserError, closest
 from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe, clip_each
 from backbone.train.unreadable import Unreadable
 from efficientdet.data.dataset import Batch
 from efficientdet.data.module import data_of
-from efficientdet.evaluation import CocoEvaluator, CocoScores, score, write_results
+from efficientdet.efficientdet import EfficientDet
+from efficientdet.evaluation import (
+    CocoEvaluator,
+    CocoScores,
+    EvaluationOptions,
+    write_class_ap,
+    write_results,
+)
 from efficientdet.loss import detection_loss
 from efficientdet.matcher import assign
 from efficientdet.models import create_model
-from efficientdet.postprocess import Detections
+from efficientdet.postprocess import METHODS, Detections
 
 
 class EfficientDetModule(pl.LightningModule):
@@ -32,7 +40,12 @@ class EfficientDetModule(pl.LightningModule):
         optim: how the network learns.
         batch_size: pictures of a batch on one device.
         loss: arguments of `detection_loss`.
+        predict: arguments of `EfficientDet.predict` for what is scored.
+        evaluation: attributes of `EvaluationOptions`.
         freeze: layers that do not learn, see `backbone.train.freeze`.
+        recompute: parts that are computed again in the backward pass, which saves memory:
+            ``backbone``, ``bifpn``, ``heads``.
+        channels_last: lay the network's tensors out channels-last.
         seed: of what the training itself draws, such as stochastic depth.
     """
 
@@ -44,23 +57,39 @@ class EfficientDetModule(pl.LightningModule):
         optim: OptimRecipe,
         batch_size: int,
         loss: Mapping[str, float] | None = None,
+        predict: Mapping[str, Any] | None = None,
+        evaluation: Mapping[str, Any] | None = None,
         freeze: Sequence[str] = (),
+        recompute: Sequence[str] = (),
+        channels_last: bool = True,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.model = create_model(**model, num_classes=len(class_names), class_names=class_names)
         # All that rebuilding the network takes, as plain values: loads with weights_only.
-        rebuild = {key: value for key, value in model.items() if key != "weights"}
-        self.save_hyperparameters({"model": rebuild, "class_names": list(class_names)})
-        self.model = create_model(**model, num_classes=len(class_names))
+        self.save_hyperparameters(
+            {"model": self.model.spec.to_dict(), "class_names": list(class_names)}
+        )
         freeze_layers(self.model, freeze)
+        _recompute(self.model, recompute)
+        if channels_last:
+            self.model.to(memory_format=torch.channels_last)
         self.optim = optim
         self.batch_size = batch_size
         self.loss = dict(loss or {})
+        self.predict_settings = dict(predict or {})
+        _check_predict(self.predict_settings)
         self.seed = seed
         self.unreadable = Unreadable()
         self.class_ap: dict[str, float] = {}
         self.best_map = -1.0
+        self.evaluation = EvaluationOptions(**(evaluation or {}))
         self._evaluator: CocoEvaluator | None = None
+
+    def setup(self, stage: str) -> None:
+        """Tell the data what the network takes for no picture: the colour that becomes zero."""
+        red, green, blue = (round(value) for value in self.model.preprocessing.mean)
+        data_of(self.trainer).pad_colour = (red, green, blue)
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Map uint8 pictures ``(B, 3, H, W)`` to class logits and box codes by level."""
@@ -88,7 +117,10 @@ class EfficientDetModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip each gradient's norm, then the norm of all (official ``clip_gradients_norm``)."""
+        """Clip each gradient's norm, then the norm of all (official ``clip_gradients_norm``).
+
+        Officially the weight decay is part of what is clipped; here the optimizer adds it later.
+        """
         if gradient_clip_val:
             clip_each(self.parameters(), gradient_clip_val)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
@@ -99,11 +131,17 @@ class EfficientDetModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin to collect detections."""
-        self._evaluator = CocoEvaluator(data_of(self.trainer).splits["val"])
+        self._collect("val")
 
     def on_test_epoch_start(self) -> None:
         """Begin to collect detections."""
-        self._evaluator = CocoEvaluator(data_of(self.trainer).splits["test"])
+        self._collect("test")
+
+    def _collect(self, split: str) -> None:
+        index = data_of(self.trainer).splits[split]
+        if self._evaluator is None or self._evaluator.index is not index:
+            self._evaluator = CocoEvaluator(index, self.evaluation)
+        self._evaluator.reset()
 
     def validation_step(self, batch: Batch, _: int) -> dict[str, list[Detections]]:
         """Keep what is found for the score; return it in pixels of the network's input."""
@@ -113,7 +151,11 @@ class EfficientDetModule(pl.LightningModule):
                 "mend it or take it out of the annotations"
             )
         assert self._evaluator is not None
-        found = self.model.predict(batch.images)
+        found = self.model.predict(
+            batch.images,
+            max_detections=self.evaluation.max_detections,
+            **self.predict_settings,
+        )
         for image_id, detections in zip(
             batch.image_ids.tolist(), to_source(found, batch), strict=True
         ):
@@ -123,23 +165,24 @@ class EfficientDetModule(pl.LightningModule):
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Score the validation split; keep the best detections as ``predictions.json``."""
+        """Score the validation split; keep the best epoch's detections and AP of each class."""
         scores, results = self._score("val")
         if scores.metrics["mAP"] > self.best_map:
             self.best_map = scores.metrics["mAP"]
             self.class_ap = scores.class_ap
             if self.trainer.is_global_zero:
-                write_results(Path(self.trainer.default_root_dir) / "predictions.json", results)
+                folder = Path(self.trainer.default_root_dir)
+                write_results(folder / "predictions.json", results)
+                write_class_ap(folder / "class_ap.csv", scores.class_ap)
 
     def on_test_epoch_end(self) -> None:
         """Score the test split."""
-        self._score("test")
+        self.class_ap = self._score("test")[0].class_ap
 
     def _score(self, split: str) -> tuple[CocoScores, np.ndarray]:
         assert self._evaluator is not None
-        results = self._evaluator.results()
-        scores = score(self._evaluator.index, results, self._evaluator.image_ids())
-        # Every process has scored the same rows; there is nothing to reduce.
+        scores, results = self._evaluator.evaluate()
+        # Every process has the same scores; there is nothing to reduce.
         for name, value in scores.metrics.items():
             self.log(f"{split}/{name}", value, prog_bar=name in ("mAP", "AP50"))
         return scores, results
@@ -149,14 +192,37 @@ class EfficientDetModule(pl.LightningModule):
         self.unreadable.tell()
 
 
+def _check_predict(settings: Mapping[str, Any]) -> None:
+    """Refuse before the training what would only fail in its first validation."""
+    if "method" in settings:
+        closest(settings["method"], METHODS, what="task.predict.method")
+    scales = settings.get("scales", (1.0,))
+    if not isinstance(scales, Sequence) or not scales or not all(s > 0 for s in scales):
+        raise UserError(f"task.predict.scales={scales}: expected factors above 0, such as [1.0]")
+    for key in ("score_threshold", "nms_iou"):
+        if not 0 <= settings.get(key, 0.5) <= 1:
+            raise UserError(f"task.predict.{key}={settings[key]}: expected a share in [0, 1]")
+
+
+def _recompute(model: EfficientDet, parts: Sequence[str]) -> None:
+    parts = [parts] if isinstance(parts, str) else parts
+    for part in parts:
+        closest(part, ("backbone", "bifpn", "heads"), what="task.recompute")
+    model.bifpn.recomputed = "bifpn" in parts
+    model.class_head.recomputed = model.box_head.recomputed = "heads" in parts
+    if "backbone" in parts:
+        if not isinstance(model.pyramid, EfficientNetTrunk):
+            raise UserError("task.recompute=[backbone]: only EfficientNets can; leave it out")
+        model.pyramid.recomputed = range(len(model.pyramid.stages))
+
+
 def to_source(found: Sequence[Detections], batch: Batch) -> list[Detections]:
     """Bring detections from the network's input to the original pictures, and inside them."""
     network_size = torch.tensor(batch.images.shape[-2:], device=batch.images.device)
-    source = batch.source_sizes.double()
-    # `ScaleJitter` scaled each picture until it fitted, and rounded the sides to whole pixels.
-    fitted = (source * (network_size / source).amin(1, keepdim=True)).round().clamp(min=1)
-    limits = source.flip(1).repeat(1, 2).float()  # (B, 4) width, height, width, height
-    factors = (source / fitted).flip(1).repeat(1, 2).float()
+    source = batch.source_sizes.float()
+    # `fitted_size` scaled each picture until it fitted; one factor for both sides, as officially.
+    factors = (source / network_size).amax(1)
+    limits = source.flip(1).repeat(1, 2)  # (B, 4) width, height, width, height
     return [
         d._replace(boxes_xyxy=(d.boxes_xyxy * factor).clamp(min=0).minimum(limit))
         for d, factor, limit in zip(found, factors, limits, strict=True)

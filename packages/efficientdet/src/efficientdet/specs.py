@@ -5,36 +5,78 @@ D7's resolution): the official table is the definition. Nothing here imports tor
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from backbone.errors import UserError
+from backbone.specs import Act, NetSpec
+
+Fusion = Literal["fast", "sum"]
+Aspects = Literal["exact", "rounded"]
 
 
 @dataclass(frozen=True, slots=True)
 class DetSpec:
-    """One variant: its backbone, BiFPN, heads, anchors and native picture size.
+    """One variant: its backbone, BiFPN, heads and anchors, and what it is trained with.
+
+    ``backbone`` is a network's table, the name of a published one, or ``timm/<name>``; the
+    preprocessing is the backbone's. ``image_size`` is the side of the input, or height and width.
+
+    ``aspects`` are the sides of the anchors that are not square, relative to the square one:
+    ``exact`` is sqrt 2 and its inverse, as in the official code since September 2020; ``rounded``
+    is 1.4 and 0.7, with which the published D0 to D7x were trained.
 
     ``backbone_survival`` is the backbone's stochastic-depth survival probability: D0 trains
-    without stochastic depth, all others with 0.8.
+    without stochastic depth, all others with 0.8. ``epochs`` is the length of the official
+    training (arXiv:1911.09070, Sec. 5.1).
     """
 
     name: str
-    backbone: str
-    image_size: int
+    backbone: str | NetSpec
+    image_size: int | tuple[int, int]
     fpn_channels: int
     fpn_cells: int
     head_repeats: int
     max_level: int = 7
     anchor_scale: float = 4.0
-    fusion: Literal["fast", "sum"] = "fast"
+    aspects: Aspects = "exact"
+    fusion: Fusion = "fast"
+    act: Act = "silu"
     backbone_survival: float = 0.8
+    epochs: int = 300
     min_level: int = 3
 
     @property
     def levels(self) -> range:
         """The pyramid levels that the heads see; level l has stride ``2 ** l``."""
         return range(self.min_level, self.max_level + 1)
+
+    def same_tensors(self, other: "DetSpec") -> bool:
+        """Return whether both are one network but for sizes, anchors and rates.
+
+        D6 and D7 differ in nothing that has a tensor: their names do.
+        """
+        return _architecture(self) == _architecture(other)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, as checkpoints store them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DetSpec":
+        """Return what `to_dict` was called on."""
+        backbone, size = values["backbone"], values["image_size"]
+        if isinstance(backbone, dict):
+            backbone = NetSpec.from_dict(backbone)
+        size = size if isinstance(size, int) else tuple(size)
+        return cls(**{**values, "backbone": backbone, "image_size": size})
+
+
+def _architecture(spec: DetSpec) -> tuple[Any, ...]:
+    net = spec.backbone
+    backbone = (net.stem, net.stages, net.style.act) if isinstance(net, NetSpec) else net
+    fpn = (spec.fpn_channels, spec.fpn_cells, spec.fusion, spec.act, spec.levels)
+    return (spec.name, backbone, *fpn, spec.head_repeats)
 
 
 def both_sides(image_size: int | Sequence[int]) -> tuple[int, int]:
@@ -53,6 +95,11 @@ def _spec(name: str, backbone: str, *numbers: int, **rest: float | str) -> DetSp
     return DetSpec(f"efficientdet_{name}", f"efficientnet_{backbone}", *numbers, **rest)  # type: ignore[arg-type]
 
 
+def _lite(name: str, *numbers: int, backbone: str = "", anchor_scale: float) -> DetSpec:
+    spec = _spec(name, backbone or name, *numbers, anchor_scale=anchor_scale)
+    return replace(spec, fusion="sum", act="relu6")
+
+
 EFFICIENTDET: dict[str, DetSpec] = {
     spec.name: spec
     for spec in (
@@ -65,7 +112,13 @@ EFFICIENTDET: dict[str, DetSpec] = {
         _spec("d5", "b5", 1280, 288, 7, 4),
         # "Use unweighted sum for stability" (hparams_config.py)
         _spec("d6", "b6", 1280, 384, 8, 5, fusion="sum"),
-        _spec("d7", "b6", 1536, 384, 8, 5, fusion="sum", anchor_scale=5.0),
-        _spec("d7x", "b7", 1536, 384, 8, 5, fusion="sum", max_level=8),
+        _spec("d7", "b6", 1536, 384, 8, 5, fusion="sum", anchor_scale=5.0, epochs=600),
+        _spec("d7x", "b7", 1536, 384, 8, 5, fusion="sum", max_level=8, epochs=600),
+        _lite("lite0", 320, 64, 3, 3, anchor_scale=3.0),
+        _lite("lite1", 384, 88, 4, 3, anchor_scale=3.0),
+        _lite("lite2", 448, 112, 5, 3, anchor_scale=3.0),
+        _lite("lite3", 512, 160, 6, 4, anchor_scale=4.0),
+        _lite("lite3x", 640, 200, 6, 4, backbone="lite3", anchor_scale=3.0),
+        _lite("lite4", 640, 224, 7, 4, anchor_scale=4.0),
     )
 }

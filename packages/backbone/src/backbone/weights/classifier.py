@@ -13,7 +13,7 @@ from backbone.errors import UserError
 from backbone.names import LayerNames, Scheme, layer_names
 from backbone.specs import NetSpec
 from backbone.weights.conventions import conventions
-from backbone.weights.files import Content, misfit_message, read_file
+from backbone.weights.files import Content, check_fit, read_file
 from backbone.weights.public import locate
 
 # One tensor of each scheme that tells it apart.
@@ -119,20 +119,9 @@ def fill(
         rows, said = _classifier_rows(own, tensors, weights.class_names, class_names)
         tensors.update(rows)
         skipped += said
-    missing = [
-        name for name in own if name not in tensors and not name.endswith("num_batches_tracked")
-    ]
-    misfits = [f"{name} is missing" for name in missing if name.startswith("trunk.")]
-    misfits += [f"{name} is unknown" for name in tensors if name not in own]
-    misfits += [
-        f"{name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
-        for name, value in tensors.items()
-        if name in own and value.shape != own[name].shape
-    ]
-    if misfits:
-        raise UserError(misfit_message(weights.source, misfits, len(own)))
+    missing = check_fit(own, tensors, source=weights.source, optional=("head.", "classifier."))
     model.load_state_dict(tensors, strict=False)
-    return LoadReport(weights.source, len(tensors), tuple(skipped), tuple(missing))
+    return LoadReport(weights.source, len(tensors), tuple(skipped), missing)
 
 
 def _scheme(content: Content) -> Scheme | None:

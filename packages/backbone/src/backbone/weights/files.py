@@ -1,6 +1,7 @@
 """Reading and writing tensors: safely, completely, or not at all."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from backbone.errors import UserError
 from backbone.weights.tensorflow import find_checkpoint, read_checkpoint
@@ -84,47 +85,38 @@ def read_file(path: str | Path) -> Content:
     return Content(content, metadata)
 
 
-def load_weights(model: nn.Module, path: str | Path, *, name: str) -> None:
-    """Fill ``model``, the variant ``name``, with the tensors of ``path``; all of them must fit.
+def check_fit(
+    own: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str | Path,
+    optional: tuple[str, ...] = (),
+) -> tuple[str, ...]:
+    """Return the names that a network has and ``tensors`` have not.
 
     Args:
-        model: the network.
-        path: the file.
-        name: the variant. A run's checkpoint knows its own, and variants can differ without a
-            tensor that does (EfficientDet D6 and D7).
+        own: the network's state.
+        tensors: what is to fill it.
+        source: where they are from, for the message.
+        optional: beginnings of names that may be missing, as counters of batch norms always may.
 
     Raises:
-        UserError: a tensor is missing, unknown, or of another shape; the file is of another
-            variant; see also `read_file`.
+        UserError: another name is missing, or one is unknown or of another shape.
     """
-    content = read_file(path)
-    if content.name not in (None, name):
-        raise UserError(f"weights={path} were trained as {content.name}; they do not fit {name}")
-    misfits = find_misfits(model, content.tensors)
-    if misfits:
-        raise UserError(misfit_message(path, misfits, len(model.state_dict())))
-    model.load_state_dict(content.tensors)
-
-
-def find_misfits(model: nn.Module, tensors: dict[str, Tensor]) -> list[str]:
-    """Return what keeps ``tensors`` from filling ``model``, one sentence a tensor."""
-    own = model.state_dict()
-    misfits = [f"{key} is missing" for key in own.keys() - tensors.keys()]
-    misfits += [f"{key} is unknown" for key in tensors.keys() - own.keys()]
+    missing = [k for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
+    misfits = [f"{name} is missing" for name in missing if not name.startswith(optional)]
+    misfits += [f"{name} is unknown" for name in tensors if name not in own]
     misfits += [
-        f"{key} is {tuple(tensors[key].shape)}, not {tuple(own[key].shape)}"
-        for key in own.keys() & tensors.keys()
-        if tensors[key].shape != own[key].shape
+        f"{name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
+        for name, value in tensors.items()
+        if name in own and value.shape != own[name].shape
     ]
-    return misfits
-
-
-def misfit_message(source: str | Path, misfits: list[str], total: int) -> str:
-    """Return how a user is told that weights are of another architecture."""
-    return (
-        f"weights={source} belong to another network: {len(misfits)} of {total} tensors do "
-        f"not fit, such as {min(misfits)}. Name the model that they were trained as."
-    )
+    if misfits:
+        raise UserError(
+            f"weights={source} belong to another network: {len(misfits)} of {len(own)} tensors do "
+            f"not fit, such as {min(misfits)}. Name the model that they were trained as."
+        )
+    return tuple(missing)
 
 
 def save_weights(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:

@@ -74,13 +74,20 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def to_torch(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """Return variables by their official names in torch's layout and with its leaf names."""
+    """Return variables by their official names in torch's layout and with its leaf names.
+
+    The two kernels of a separable convolution become layers ``<its name>/depthwise`` and
+    ``/pointwise``, of which the second has the bias.
+    """
+    layers = {name.removesuffix("/pointwise_kernel") for name in variables}
     tensors = {}
     for name, value in variables.items():
         layer, _, leaf = name.rpartition("/")
         parameter, axes = _LEAVES.get(leaf, (None, None))
         if axes is not None:
             value = value.transpose(axes) if value.ndim == 4 else value.T
+        if layer in layers:  # a separable convolution, which is two in torch
+            layer += "/depthwise" if leaf == "depthwise_kernel" else "/pointwise"
         tensors[f"{layer}.{parameter}" if parameter else name] = torch.from_numpy(np.array(value))
     return tensors
 

@@ -1,0 +1,205 @@
+"""Detectors' weights: of this project, effdet, and the official TensorFlow code.
+
+Whatever the file, they are brought under our names, checked against the architecture, and the
+class head is filled row by row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from backbone.errors import UserError
+from backbone.specs import NetSpec
+from backbone.weights import LoadReport, check_fit, read_file
+from backbone.weights.files import Content
+from efficientdet.anchors import ANCHORS_PER_PLACE
+from efficientdet.coco_classes import PUBLISHED_ROWS
+from efficientdet.efficientdet import EfficientDet
+from efficientdet.names import Scheme, detector_layers, fusion_weights
+from efficientdet.public import locate
+from efficientdet.specs import Aspects, DetSpec
+
+_PARAMETERS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+# The layer whose rows belong to classes, and one tensor of each scheme that tells it apart.
+_CLASS_ROWS = "class_head.predict.pointwise"
+_SIGNS: dict[Scheme, str] = {
+    "ours": f"{_CLASS_ROWS}.weight",
+    "effdet": "class_net.predict.conv_pw.weight",
+    "tensorflow": "class_net/class-predict/pointwise.weight",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorWeights:
+    """Tensors under our names, and the detector that they were trained as.
+
+    ``spec`` has the anchors and the preprocessing that belong to the weights; ``class_names`` are
+    those of the head's rows, where they are known.
+    """
+
+    source: str
+    spec: DetSpec
+    tensors: dict[str, Tensor]
+    class_names: tuple[str, ...] | None
+
+
+def read_weights(source: str | Path, spec: DetSpec) -> DetectorWeights:
+    """Read the weights of a detector.
+
+    Args:
+        source: see `efficientdet.create_model`.
+        spec: the detector that is wanted.
+
+    Raises:
+        UserError: they cannot be read or are of another network; see also `read_file`.
+    """
+    path, preprocessing = locate(source, spec)
+    content = read_file(path)
+    scheme = _scheme(content)
+    if scheme is None:
+        raise UserError(
+            f"weights={source}: no class head of an EfficientDet is in this file; a classifier's "
+            "weights are given as backbone_weights"
+        )
+    if scheme == "ours":
+        spec = _own_spec(content, spec, source)
+        names = content.metadata.get("class_names")
+        return DetectorWeights(str(source), spec, content.tensors, tuple(names) if names else None)
+    net = spec.backbone
+    if not isinstance(net, NetSpec):
+        raise UserError(f"weights={source} are of {spec.name}; they do not fit another backbone")
+    if preprocessing is not None:
+        net = replace(net, preprocessing=preprocessing)
+    tensors = _under_our_names(content.tensors, spec, net, scheme)
+    spec = replace(spec, backbone=net, aspects=_published_aspects(spec))
+    rows = tensors[_SIGNS["ours"]].shape[0] // ANCHORS_PER_PLACE
+    names = PUBLISHED_ROWS if rows == len(PUBLISHED_ROWS) else None
+    return DetectorWeights(str(source), spec, tensors, names)
+
+
+def fill(
+    model: EfficientDet, weights: DetectorWeights, *, class_names: Sequence[str] | None = None
+) -> LoadReport:
+    """Fill a detector and report what was done.
+
+    Everything but the class head's last layer must fit. Its rows are taken by class name where
+    both sides know theirs, all at once where the numbers of classes agree, and stay random
+    otherwise.
+
+    Args:
+        model: the network; left as it was if the weights do not fit.
+        weights: see `read_weights`.
+        class_names: names of the network's classes, in the order of its logits.
+
+    Raises:
+        UserError: the weights are of another network.
+    """
+    own = model.state_dict()
+    tensors, skipped = dict(weights.tensors), []
+    layer = {name: own[name] for name in (f"{_CLASS_ROWS}.weight", f"{_CLASS_ROWS}.bias")}
+    if layer.keys() <= tensors.keys():
+        rows, skipped = _class_rows(layer, tensors, weights.class_names, class_names)
+        tensors.update(rows)
+    missing = check_fit(own, tensors, source=weights.source)
+    model.load_state_dict(tensors, strict=False)
+    return LoadReport(weights.source, len(tensors), tuple(skipped), missing)
+
+
+def to_effdet(model: EfficientDet) -> dict[str, Tensor]:
+    """Return a detector's state under effdet's names, for ``effdet.EfficientDet``.
+
+    Raises:
+        UserError: its backbone is no EfficientNet, which effdet would name otherwise.
+    """
+    spec = model.spec
+    if not isinstance(spec.backbone, NetSpec):
+        raise UserError(f"backbone={spec.backbone}: only EfficientNets can be written for effdet")
+    theirs = {layer.ours: layer.effdet for layer in detector_layers(spec, spec.backbone)}
+    vectors = {names.ours: names.effdet for names, _ in fusion_weights(spec)}
+    state = {}
+    for name, value in model.state_dict().items():
+        layer, _, parameter = name.rpartition(".")
+        state[vectors.get(name) or f"{theirs[layer]}.{parameter}"] = value
+    return state
+
+
+def _scheme(content: Content) -> Scheme | None:
+    return next((scheme for scheme, sign in _SIGNS.items() if sign in content.tensors), None)
+
+
+def _own_spec(content: Content, spec: DetSpec, source: str | Path) -> DetSpec:
+    """Return the spec that our file carries, or the one asked for if it carries none."""
+    values = content.metadata.get("model")
+    if values is None or "fpn_cells" not in values:
+        return spec
+    stored = DetSpec.from_dict(values)
+    if not stored.same_tensors(spec):
+        raise UserError(
+            f"weights={source} were trained as {stored.name} with the backbone "
+            f"{_backbone_name(stored)}; they do not fit {spec.name} with {_backbone_name(spec)}"
+        )
+    return stored
+
+
+def _backbone_name(spec: DetSpec) -> str:
+    return spec.backbone.name if isinstance(spec.backbone, NetSpec) else spec.backbone
+
+
+def _published_aspects(spec: DetSpec) -> Aspects:
+    """Return the anchors of published weights: D0 to D7x are older than today's exact ones."""
+    return "exact" if "lite" in spec.name else "rounded"
+
+
+def _under_our_names(
+    theirs: dict[str, Tensor], spec: DetSpec, net: NetSpec, scheme: Scheme
+) -> dict[str, Tensor]:
+    """Return the tensors under our names; those that are no detector's keep theirs."""
+    left, tensors = dict(theirs), {}
+    for layer in detector_layers(spec, net):
+        for parameter in _PARAMETERS:
+            value = left.pop(f"{getattr(layer, scheme)}.{parameter}", None)
+            if value is not None:
+                tensors[f"{layer.ours}.{parameter}"] = value
+    for names, count in fusion_weights(spec):
+        name = getattr(names, scheme)
+        if scheme == "tensorflow":
+            scalars = [left.pop(f"{name}_{i}" if i else name, None) for i in range(count)]
+            if all(scalar is not None for scalar in scalars):
+                tensors[names.ours] = torch.stack([s for s in scalars if s is not None])
+        elif name in left:
+            tensors[names.ours] = left.pop(name)
+    return tensors | left
+
+
+def _class_rows(
+    own: dict[str, Tensor],
+    tensors: dict[str, Tensor],
+    theirs: tuple[str, ...] | None,
+    ours: Sequence[str] | None,
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the last layer's tensors for the network's classes, and what was left out."""
+    given = {
+        name: tensors[name].unflatten(0, (ANCHORS_PER_PLACE, -1))  # (anchors, classes, ...)
+        for name in own
+    }
+    kept = {
+        name: value.unflatten(0, (ANCHORS_PER_PLACE, -1)).clone() for name, value in own.items()
+    }
+    weight = f"{_CLASS_ROWS}.weight"
+    wanted, found = kept[weight].shape[1], given[weight].shape[1]
+    by_name = theirs is not None and ours is not None and tuple(ours) != theirs
+    if (wanted == found and not by_name) or kept[weight].shape[2:] != given[weight].shape[2:]:
+        return {}, []  # they fit as they are, or do not at all
+    known = {name: row for row, name in enumerate(theirs or ())}
+    pairs = [(i, known[name]) for i, name in enumerate(ours or ()) if name in known]
+    if pairs:
+        to, start = (torch.tensor(side) for side in zip(*pairs, strict=True))
+        for name in kept:
+            kept[name][:, to] = given[name][:, start]
+    rows = {name: value.flatten(0, 1) for name, value in kept.items()}
+    if len(pairs) == wanted:
+        return rows, []
+    return rows, [f"class rows of {wanted - len(pairs)} of {wanted} classes, now random"]
