@@ -1,9 +1,10 @@
 """How close each network is to its originals under the same weights.
 
 ``uv run benchmarks/parity.py`` gives every classifier timm's, torchvision's and (for those that are
-recorded) the official code's weights, compares logits and every feature level, and writes
-``results/parity.json`` and ``docs/model_zoo.md``. The weights are random, norms' statistics too, so
-that every mistake shows. Official outputs are read from the folder that COMPOUND_DATA names.
+recorded) the official code's weights, compares logits and every feature level, does the same to
+detectors (see `parity_detectors`), and writes ``results/parity.json`` and ``docs/model_zoo.md``.
+The weights are random, norms' statistics too, so that every mistake shows. Official outputs are
+read from the folder that COMPOUND_DATA names.
 """
 
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import parity_detectors as detectors
 import timm
 import torch
 import torchvision
@@ -24,6 +26,7 @@ from torch import Tensor, nn
 from backbone import EFFICIENTNET, EfficientNet
 from backbone.cost import measure
 from backbone.weights import fill, read_weights
+from efficientdet import create_model as create_detector
 from efficientnetv2 import EFFICIENTNETV2
 
 ROOT = Path(__file__).parent.parent
@@ -162,9 +165,33 @@ def main() -> None:
             row["official"] = max(against_official(name, folder, case) for case in OFFICIAL[name])
         results[name] = row
         print(name, row, flush=True)
+    results |= _detectors(data)
     path = ROOT / "benchmarks/results/parity.json"
     path.write_text(json.dumps(results, indent=2) + "\n")
     (ROOT / "docs/model_zoo.md").write_text(_table(results))
+
+
+def _detectors(data: str | None) -> dict[str, dict[str, float]]:
+    results = {}
+    for name in detectors.DETECTORS:
+        with torch.device("meta"):
+            model = create_detector(name).eval()
+            images = torch.zeros(1, 3, *model.image_size)
+            cost, anchors = measure(model, images)[""], len(model.anchors(images))
+        row = {
+            "image_size": model.image_size[0],
+            "parameters": cost.parameters,
+            "macs": cost.macs,
+            "anchors": anchors,
+            "effdet": detectors.against_effdet(name),
+        }
+        if data and name in detectors.OFFICIAL:
+            folder = Path(data, "expected/tf", name.replace("_", "-"))
+            cases = detectors.OFFICIAL[name]
+            row["official"] = max(detectors.against_official(name, folder, c) for c in cases)
+        results[name] = row
+        print(name, row, flush=True)
+    return results
 
 
 def _table(results: dict[str, dict[str, float]]) -> str:
@@ -179,12 +206,29 @@ def _table(results: dict[str, dict[str, float]]) -> str:
         "| network | size | parameters | multiply-adds | timm | torchvision | official code |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, row in results.items():
+    for name in TABLE:
+        row = results[name]
         found = [f"{row[key]:.1e}" if key in row else "" for key in ("timm", "torchvision")]
         official = f"{row['official']:.1e}" if "official" in row else ""
         lines.append(
             f"| `{name}` | {row['image_size']} | {row['parameters']:,} | "
             f"{row['macs'] / 1e9:.3f} x 10^9 | {found[0]} | {found[1]} | {official} |"
+        )
+    lines += [
+        "",
+        "Detectors at 90 classes; differences are those of class logits and box codes of all",
+        "levels, as a share of the largest deviation from their mean.",
+        "",
+        "| network | size | parameters | multiply-adds | anchors | effdet | official code |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in detectors.DETECTORS:
+        row = results[name]
+        official = f"{row['official']:.1e}" if "official" in row else ""
+        lines.append(
+            f"| `{name}` | {row['image_size']} | {row['parameters']:,} | "
+            f"{row['macs'] / 1e9:.3f} x 10^9 | {row['anchors']:,} | {row['effdet']:.1e} | "
+            f"{official} |"
         )
     return "\n".join([*lines, ""])
 

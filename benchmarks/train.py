@@ -2,7 +2,8 @@
 
 ``uv run benchmarks/train.py NAME [overrides of tools/train.py]`` writes ``results/NAME.json``:
 command, seed, commit, machine, versions, wall time and the scores of the split that was scored
-last: the test split where there is one, else the best epoch on the validation split. The table in
+last: the test split where there is one, else the best epoch on the validation split; and the
+validation scores by the minute. The table in
 ``results/README.md`` is made of all results. Drawn pictures are drawn anew, within the wall time.
 """
 
@@ -10,10 +11,12 @@ import csv
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,7 +37,7 @@ def main() -> None:
     commit = _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "tools/train.py"), *overrides]
-        started = time.monotonic()
+        started, began = time.monotonic(), datetime.now()
         subprocess.run(
             [*command, f"hydra.run.dir={folder}"],
             check=True,
@@ -45,15 +48,16 @@ def main() -> None:
         with Path(folder, "metrics.csv").open() as file:
             rows = list(csv.DictReader(file))
         config = Path(folder, "config.yaml").read_text()
+        curve = _curve(Path(folder, "train.log").read_text(), began)
     seed = next(line.split()[1] for line in config.splitlines() if line.startswith("seed:"))
-    shown = [f"data.root=<{Path(o.split('=')[1]).name}>" if o.startswith("data.root=") else o
-             for o in overrides]  # fmt: skip
+    shown = [_without_folders(override) for override in overrides]
     result = {
         "command": " ".join(["uv run tools/train.py", *shown]),
         "seed": int(seed),
         "commit": commit,
         "wall_seconds": round(seconds, 1),
         "scores": _scores(rows),
+        "validation_by_minute": curve,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
         "python": platform.python_version(),
         "versions": {package: version(package) for package in PACKAGES},
@@ -88,6 +92,24 @@ def _scores(rows: list[dict[str, str]]) -> dict[str, float]:
             row = max(found, key=lambda row: float(row[f"{split}/{goal}"]))
             return {k: round(float(v), 4) for k, v in row.items() if k.startswith(split) and v}
     raise SystemExit("the run was never scored")
+
+
+def _without_folders(override: str) -> str:
+    """Return an override with the last part of a path, which is all that others can use."""
+    key, _, value = override.partition("=")
+    return f"{key}=<{Path(value).name}>" if "/" in value else override
+
+
+def _curve(log: str, began: datetime) -> list[dict[str, float]]:
+    """Return the scores that the log gives epoch by epoch, with the minutes since the start."""
+    points = []
+    for line in log.splitlines():
+        stamp = re.match(r"\[(\d+-\d+-\d+ \d+:\d+:\d+),\d+\].* epoch \d+/\d+ ", line)
+        if stamp:
+            passed = datetime.strptime(stamp[1], "%Y-%m-%d %H:%M:%S") - began
+            scores = {name: float(value) for name, value in re.findall(r"val/(\w+) ([\d.]+)", line)}
+            points.append({"minutes": round(passed.total_seconds() / 60, 1)} | scores)
+    return points
 
 
 def _git(*arguments: str) -> str:

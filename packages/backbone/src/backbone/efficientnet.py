@@ -26,8 +26,8 @@ class EfficientNetTrunk(nn.Module):
     Attributes:
         channels: level -> channels; level l has stride ``2 ** l``.
         preprocessing: how pictures become its input.
-        recomputed: stages whose activations training does not keep but computes again in the
-            backward pass (gradient checkpointing); less memory, more time, equal gradients.
+        recomputed: stages whose blocks' activations training does not keep but computes again in
+            the backward pass (gradient checkpointing); less memory, more time, equal gradients.
     """
 
     def __init__(self, spec: NetSpec, *, in_channels: int = 3) -> None:
@@ -65,7 +65,9 @@ class EfficientNetTrunk(nn.Module):
         x = self.stem(images)
         features = {}
         for index, (level, stage) in enumerate(zip(self._levels, self.stages, strict=True)):
-            x = recomputed(stage, x, norms=stage) if index in self.recomputed else stage(x)
+            assert isinstance(stage, nn.Sequential)
+            for block in stage:
+                x = recomputed(block, x, norms=block) if index in self.recomputed else block(x)
             features[level] = x
         return features
 

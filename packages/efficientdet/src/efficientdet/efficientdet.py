@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from backbone import Preprocessing, Pyramid
+from backbone import EfficientNetTrunk, Preprocessing, Pyramid
+from backbone.errors import UserError, closest
 from efficientdet.anchors import ANCHORS_PER_PLACE, make_anchors
 from efficientdet.bifpn import BiFPN
 from efficientdet.heads import PRIOR_BIAS, Head
@@ -83,6 +84,25 @@ class EfficientDet(nn.Module):
         """
         features = self.bifpn(self.pyramid(images))
         return self.class_head(features), self.box_head(features)
+
+    def recompute(self, parts: Sequence[str]) -> None:
+        """Let training compute parts again in the backward pass: less memory, more time.
+
+        Args:
+            parts: of ``backbone`` (every block), ``bifpn`` (every cell), ``heads`` (their hidden
+                layers); as officially with ``grad_checkpoint``.
+
+        Raises:
+            UserError: there is no such part, or the backbone is no EfficientNet.
+        """
+        for part in parts:
+            closest(part, ("backbone", "bifpn", "heads"), what="task.recompute")
+        self.bifpn.recomputed = "bifpn" in parts
+        self.class_head.recomputed = self.box_head.recomputed = "heads" in parts
+        if isinstance(self.pyramid, EfficientNetTrunk):
+            self.pyramid.recomputed = range(len(self.pyramid.stages)) if "backbone" in parts else ()
+        elif "backbone" in parts:
+            raise UserError("task.recompute=[backbone]: only EfficientNets can; leave it out")
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn uint8 pictures ``(B, 3, H, W)`` into what `forward` takes."""

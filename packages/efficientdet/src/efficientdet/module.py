@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from backbone import EfficientNetTrunk
 from backbone.errors import UserError, closest
 from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe, clip_each
 from backbone.train.unreadable import Unreadable
 from efficientdet.data.dataset import Batch
 from efficientdet.data.module import data_of
-from efficientdet.efficientdet import EfficientDet
 from efficientdet.evaluation import (
     CocoEvaluator,
     CocoScores,
@@ -71,7 +69,7 @@ class EfficientDetModule(pl.LightningModule):
             {"model": self.model.spec.to_dict(), "class_names": list(class_names)}
         )
         freeze_layers(self.model, freeze)
-        _recompute(self.model, recompute)
+        self.model.recompute([recompute] if isinstance(recompute, str) else recompute)
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.optim = optim
@@ -202,18 +200,6 @@ def _check_predict(settings: Mapping[str, Any]) -> None:
     for key in ("score_threshold", "nms_iou"):
         if not 0 <= settings.get(key, 0.5) <= 1:
             raise UserError(f"task.predict.{key}={settings[key]}: expected a share in [0, 1]")
-
-
-def _recompute(model: EfficientDet, parts: Sequence[str]) -> None:
-    parts = [parts] if isinstance(parts, str) else parts
-    for part in parts:
-        closest(part, ("backbone", "bifpn", "heads"), what="task.recompute")
-    model.bifpn.recomputed = "bifpn" in parts
-    model.class_head.recomputed = model.box_head.recomputed = "heads" in parts
-    if "backbone" in parts:
-        if not isinstance(model.pyramid, EfficientNetTrunk):
-            raise UserError("task.recompute=[backbone]: only EfficientNets can; leave it out")
-        model.pyramid.recomputed = range(len(model.pyramid.stages))
 
 
 def to_source(found: Sequence[Detections], batch: Batch) -> list[Detections]:
