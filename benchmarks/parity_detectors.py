@@ -18,6 +18,7 @@ from efficientdet import EFFICIENTDET, EfficientDet, create_model
 
 # The second is odd on one side and of no multiple of 128 on both.
 SIZES = ((128, 128), (130, 205))
+DETECTORS = tuple(EFFICIENTDET)
 OFFICIAL = {"efficientdet_d0": ("b1_128x128", "b1_192x320_odd", "b2_256x256")}
 
 
@@ -91,6 +92,3 @@ def _largest(model: EfficientDet, images: Tensor, wanted: Any) -> float:
             assert spread > 0
             worst = max(worst, ((x - y).abs().max() / spread).item())
     return worst
-
-
-DETECTORS = tuple(EFFICIENTDET)

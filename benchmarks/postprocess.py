@@ -1,6 +1,6 @@
 """What each way from outputs to detections costs and gives.
 
-``uv run benchmarks/postprocess.py WEIGHTS COCO_ROOT [--model det_lite0]`` scores a detector on a
+``uv run benchmarks/postprocess.py WEIGHTS COCO_ROOT [--model lite0]`` scores a detector on a
 COCO validation split with every method and with test-time augmentation, times network and
 post-processing apart, interleaved picture by picture so that drift cancels, and writes
 ``results/postprocess.json`` and the table in ``docs/postprocessing.md``.
@@ -12,6 +12,7 @@ import os
 import platform
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,9 @@ def main() -> None:
     model.to(memory_format=torch.channels_last)
     red, green, blue = (round(value) for value in model.preprocessing.mean)
     data.pad_colour, data.size = (red, green, blue), model.image_size
-    rows = measure(model, data)
+    rows = measure(model, data, SETTINGS)
+    data.antialias = False
+    rows |= measure(model, data, {"per_class, data.antialias=false": {"method": "per_class"}})
     results = {
         "weights": Path(arguments.weights).name,
         "pictures": len(data.splits["val"]),
@@ -77,10 +80,12 @@ def main() -> None:
     page.write_text(f"{head}<!-- table -->\n{_table(results)}")
 
 
-def measure(model: EfficientDet, data: DetectionData) -> dict[str, dict[str, float]]:
+def measure(
+    model: EfficientDet, data: DetectionData, settings_by_name: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, float]]:
     """Return AP, AP50, AP75 and median milliseconds a picture of each setting."""
     index = data.splits["val"]
-    evaluators = {name: CocoEvaluator(index, EvaluationOptions()) for name in SETTINGS}
+    evaluators = {name: CocoEvaluator(index, EvaluationOptions()) for name in settings_by_name}
     times: defaultdict[str, list[float]] = defaultdict(list)
     for batch in data.val_dataloader():
         assert isinstance(batch, Batch)
@@ -88,7 +93,7 @@ def measure(model: EfficientDet, data: DetectionData) -> dict[str, dict[str, flo
             started = time.perf_counter()
             model(model.normalize(batch.images))
             times["network"].append(time.perf_counter() - started)
-        for name, settings in SETTINGS.items():
+        for name, settings in settings_by_name.items():
             started = time.perf_counter()
             found = model.predict(batch.images, **settings)
             times[name].append(time.perf_counter() - started)

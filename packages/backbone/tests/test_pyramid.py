@@ -36,6 +36,12 @@ def test_any_size(name: str) -> None:
 def test_networks_without_levels_are_refused() -> None:
     with pytest.raises(UserError, match="timm/vit_tiny_patch16_224 gives no feature maps"):
         TimmPyramid("vit_tiny_patch16_224")
+    # windows of one size, maps with the channels last, convolutions without padding
+    for name in ("swin_tiny_patch4_window7_224", "inception_v3"):
+        with pytest.raises(UserError, match=f"timm/{name} takes pictures of one size only"):
+            TimmPyramid(name)
+    with pytest.raises(UserError, match=r"timm/resnet18\.foo: Invalid pretrained tag"):
+        TimmPyramid("resnet18.foo")
     with pytest.raises(UserError, match="backbone 'resnet_18' is unknown; did you mean resnet18"):
         TimmPyramid("resnet_18")
 

@@ -1,8 +1,13 @@
 """Anchors against values worked out by hand."""
 
+from typing import Any
+
+import pytest
 import torch
+from effdet.anchors import Anchors
 
 from efficientdet.anchors import make_anchors
+from efficientdet.specs import Aspects
 
 
 def close(actual: torch.Tensor, expected: list[list[float]]) -> None:
@@ -53,3 +58,24 @@ def test_strides_differ_down_and_across() -> None:
     # 1 x 3 places: strides 128 and 106.6667, half sides 192 and 160; the second centre 160, 64
     assert len(anchors) == 3 * 9
     close(anchors[9:10], [[0.0, -128.0, 320.0, 256.0]])
+
+
+def test_rounded_aspects_have_sides_of_14_and_07() -> None:
+    anchors = make_anchors((128, 128), range(7, 8), scale=4.0, aspects="rounded")
+    # Centre 64, square half side 256: 1.4 * 256 = 358.4 and 0.7 * 256 = 179.2
+    close(anchors[:3], [[-192, -192, 320, 320], [-294.4, -115.2, 422.4, 243.2],
+                        [-115.2, -294.4, 243.2, 422.4]])  # fmt: skip
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize(
+    ("aspects", "theirs"),
+    [("exact", [1.0, 2.0, 0.5]), ("rounded", [(1.0, 1.0), (1.4, 0.7), (0.7, 1.4)])],
+)
+@pytest.mark.parametrize(("size", "scale"), [((320, 320), 3.0), ((256, 384), 4.0)])
+def test_equal_effdets(
+    aspects: Aspects, theirs: list[Any], size: tuple[int, int], scale: float
+) -> None:
+    expected = Anchors(3, 7, 3, theirs, scale, size).boxes[:, [1, 0, 3, 2]]
+    ours = make_anchors(size, range(3, 8), scale=scale, aspects=aspects)
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-3)

@@ -1,6 +1,7 @@
 """The Lightning module: learning, resuming, and checkpoints that stand by themselves."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from timm.optim import Lamb
+from torchvision.ops import box_iou
 
 from backbone.errors import UserError
 from backbone.train.batch_norm import BatchNormSchedule
@@ -20,7 +22,7 @@ from backbone.train.optim import OptimRecipe
 from efficientdet import load_model
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.data.module import DetectionData
-from efficientdet.data.splits import voc_splits
+from efficientdet.data.splits import coco_splits, voc_splits
 from efficientdet.evaluation import METRICS
 from efficientdet.module import EfficientDetModule, to_source
 from efficientdet.postprocess import Detections
@@ -64,7 +66,9 @@ def module_of(data: DetectionData, name: str = "efficientdet_d0") -> EfficientDe
     return EfficientDetModule(model=model, class_names=data.class_names, optim=SGD, batch_size=4)
 
 
-def trainer_in(folder: Path, epochs: int, *callbacks: Callback) -> pl.Trainer:
+def trainer_in(
+    folder: Path, epochs: int, *callbacks: Callback, precision: Any = "32-true"
+) -> pl.Trainer:
     checkpoints = [
         ModelCheckpoint(folder / "checkpoints", "best", monitor="val/mAP", mode="max"),
         ModelCheckpoint(folder / "checkpoints", "last"),
@@ -73,6 +77,7 @@ def trainer_in(folder: Path, epochs: int, *callbacks: Callback) -> pl.Trainer:
         default_root_dir=folder,
         max_epochs=epochs,
         accelerator="cpu",
+        precision=precision,
         gradient_clip_val=10.0,
         callbacks=[*callbacks, BatchNormSchedule(freeze_from=0.6), Ema(0.9998), *checkpoints],
         logger=False,
@@ -254,7 +259,13 @@ def test_mistakes_are_told_before_the_training(shapes: dict[str, AnnotationIndex
         ({"predict": {"method": "softt"}}, "task.predict.method 'softt' is unknown; did you mean"),
         ({"predict": {"scales": []}}, "task.predict.scales="),
         ({"predict": {"nms_iou": 2}}, "task.predict.nms_iou=2: expected a share"),
-        ({"recompute": ["fpn"]}, "task.recompute 'fpn' is unknown; did you mean bifpn"),
+        ({"predict": {"nmsiou": 0.5}}, "setting of task.predict 'nmsiou' is unknown; did you"),
+        ({"predict": {"max_detections": 50}}, "'max_detections' is unknown"),
+        ({"predict": {"sigma": 0}}, "task.predict.sigma=0: expected a number above 0"),
+        ({"predict": {"score_threshold": None}}, "score_threshold=None: expected a share"),
+        ({"predict": {"scales": ["a"]}}, "expected factors above 0"),
+        ({"predict": {"method": None}}, "task.predict.method 'None' is unknown"),
+        ({"recompute": ["fpn"]}, "part to recompute 'fpn' is unknown; did you mean bifpn"),
         ({"model": {"name": "efficientdet_d0", "backbone": "timm/resnet18"},
           "recompute": ["backbone"]}, "only EfficientNets can"),
         ({"evaluation": {"max_detections": 0}}, "max_detections"),
@@ -262,6 +273,36 @@ def test_mistakes_are_told_before_the_training(shapes: dict[str, AnnotationIndex
         arguments = {"model": {"name": "efficientdet_d0"}} | settings
         with pytest.raises(UserError, match=message):
             EfficientDetModule(**arguments, class_names=names, optim=SGD, batch_size=4)
+
+
+def test_frozen_parts_stay_as_they_are(shapes: dict[str, AnnotationIndex], tmp_path: Path) -> None:
+    data = data_of(shapes)
+    module = EfficientDetModule(
+        model={"name": "efficientdet_d0", "image_size": SIZE},
+        class_names=data.class_names,
+        optim=SGD,
+        batch_size=4,
+        freeze=["pyramid.stages.0-5", "bifpn.cells.*.nodes.0"],
+    )
+    before = {name: value.clone() for name, value in module.model.state_dict().items()}
+    trainer_in(tmp_path, 1).fit(module, datamodule=data)
+    frozen = r"pyramid\.stages\.[0-5]\.|bifpn\.cells\.\d\.nodes\.0\."
+    for name, value in module.model.state_dict().items():
+        if re.match(frozen, name):
+            assert torch.equal(value, before[name]), name
+        elif name.endswith(("running_mean", "pointwise.weight")):
+            assert not torch.equal(value, before[name]), name
+
+
+def test_bf16_learns_as_32_bits_do(shapes: dict[str, AnnotationIndex], tmp_path: Path) -> None:
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        data = data_of(shapes)
+        trainer = trainer_in(tmp_path / precision, 2, precision=precision)
+        trainer.fit(module_of(data), datamodule=data)
+        losses.append(float(trainer.callback_metrics["train/loss"]))
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
+    assert losses[1] != losses[0]
 
 
 def test_padding_is_what_the_network_takes_for_nothing(
@@ -273,6 +314,44 @@ def test_padding_is_what_the_network_takes_for_nothing(
     images = next(iter(data.val_dataloader())).images
     assert (images[..., 64:] == 127).all()  # Lite's mean; the pictures are 64 x 64
     assert not (images[..., :64] == 127).all()
+
+
+@pytest.mark.real
+def test_genuine_weights_give_their_published_score(compound_data: Path, tmp_path: Path) -> None:
+    """Lite0 on 100 pictures of COCO: the figures, and the detections behind them."""
+    data = DetectionData(
+        root=str(compound_data / "data/coco"), read=coco_splits, image_size=320, batch_size=4,
+        seed=0, num_workers=1,
+    )  # fmt: skip
+    module = EfficientDetModule(
+        model={
+            "name": "efficientdet_lite0",
+            "weights": compound_data / "weights/efficientdet_lite0.effdet.pth",
+        },
+        class_names=data.class_names,
+        optim=SGD,
+        batch_size=4,
+        predict={"score_threshold": 0.01},
+    )
+    scores = trainer_in(tmp_path, 1).validate(module, datamodule=data, verbose=False)[0]
+    for metric, wanted in (("mAP", 0.299), ("AP50", 0.477), ("AP75", 0.314)):
+        assert scores[f"val/{metric}"] == pytest.approx(wanted, abs=0.004), metric
+
+    file = compound_data / "expected/efficientdet_lite0_float_detections_val100.json"
+    recorded = [entry for entry in json.loads(file.read_text()) if entry["score"] > 0.2]
+    assert module._evaluator is not None
+    rows = module._evaluator.evaluate()[1]
+    again = 0
+    for entry in recorded:
+        same = (rows[:, 0] == entry["image_id"]) & (rows[:, 6] == entry["category_id"])
+        x, y, w, h = entry["bbox"]
+        wanted = torch.tensor([[x, y, x + w, y + h]], dtype=torch.float64)
+        found = torch.from_numpy(rows[same][:, 1:5])
+        found[:, 2:] += found[:, :2]
+        overlap, row = box_iou(wanted, found).max(1)
+        again += bool(overlap > 0.99) and abs(rows[same][row, 5] - entry["score"]) < 1e-3
+    # Where two overlap by 0.5 almost exactly, the last bit decides which one stays.
+    assert again > 0.99 * len(recorded) > 900
 
 
 @pytest.mark.real

@@ -84,3 +84,12 @@ def test_losses_and_gradients(case: str) -> None:
     for gradient, reference in zip(gradients, wanted, strict=True):
         # A level without positives has no box gradient at all.
         assert (gradient - reference).norm() <= 1e-4 * reference.norm()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_label_smoothing(case: str) -> None:
+    expected, outputs = read(case, "loss"), read(case, "outputs_ema")
+    logits, codes = levels_of(outputs, "cls"), levels_of(outputs, "box")
+    loss = detection_loss(logits, codes, targets_of(case), label_smoothing=0.1)
+    assert loss.classes.item() == pytest.approx(expected["ls01_cls_loss"].item(), rel=1e-5)
+    assert loss.total.item() == pytest.approx(expected["ls01_total_loss"].item(), rel=1e-5)

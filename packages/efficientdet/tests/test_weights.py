@@ -82,7 +82,9 @@ def test_80_classes_find_all_their_rows(effdet_file: Path) -> None:
     assert model.load_report.complete
 
 
-def test_our_own_file_rebuilds_alone_and_lends_rows(tmp_path: Path) -> None:
+def test_our_own_file_rebuilds_alone_and_lends_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     torch.manual_seed(1)
     names = ["cat", "dog", "owl"]
     model = create_model(
@@ -91,6 +93,7 @@ def test_our_own_file_rebuilds_alone_and_lends_rows(tmp_path: Path) -> None:
         class_names=names,
         image_size=(96, 128),
         aspects="rounded",
+        anchor_scale=3.0,
         backbone="efficientnetv2_b0",
     ).eval()
     path = tmp_path / "own.safetensors"
@@ -108,7 +111,8 @@ def test_our_own_file_rebuilds_alone_and_lends_rows(tmp_path: Path) -> None:
         weights=path,
     )
     assert torch.equal(rows(part)[:, 0], rows(model)[:, 2])
-    assert part.spec.aspects == "rounded"
+    assert (part.spec.aspects, part.spec.anchor_scale) == ("rounded", 3.0)
+    assert "trained at 96 x 128 pixels and are used at 512 x 512" in caplog.text
 
 
 def test_other_networks_are_refused(effdet_file: Path, tmp_path: Path) -> None:
@@ -117,6 +121,10 @@ def test_other_networks_are_refused(effdet_file: Path, tmp_path: Path) -> None:
         ({"name": "efficientdet_d0"}, "belong to another network"),
         ({"name": NAME, "backbone": "efficientnet_b0"}, "belong to another network"),
         ({"name": NAME, "backbone": "timm/resnet18"}, "do not fit another backbone"),
+        ({"name": NAME, "aspects": "foo"}, "model.aspects 'foo' is unknown"),
+        ({"name": NAME, "fusion": "fastattn"}, "model.fusion 'fastattn' is unknown"),
+        ({"name": NAME, "num_classes": 3, "class_names": ["a"]}, "a name for each"),
+        ({"name": NAME, "num_classes": 0}, "num_classes=0: expected 1 or more"),
         ({"name": NAME, "backbone_weights": "imagenet"}, "leave backbone_weights out"),
     ):
         with pytest.raises(UserError, match=message):
@@ -135,8 +143,11 @@ def test_other_networks_are_refused(effdet_file: Path, tmp_path: Path) -> None:
         create_model("efficientdet_d0", weights=classifier)
 
 
-def test_anchors_follow_the_weights(tmp_path: Path, effdet_file: Path) -> None:
+def test_anchors_follow_the_weights(
+    tmp_path: Path, effdet_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The published D0 to D7x were trained with 1.4 and 0.7, Lite with sqrt 2."""
+    caplog.set_level("INFO")
     path = tmp_path / "d0.pth"
     model = create_model("efficientdet_d0")
     torch.save(to_effdet(model), path)
@@ -144,6 +155,7 @@ def test_anchors_follow_the_weights(tmp_path: Path, effdet_file: Path) -> None:
     assert create_model("efficientdet_d0", weights=path).spec.aspects == "rounded"
     assert create_model("efficientdet_d0", weights=path, aspects="exact").spec.aspects == "exact"
     assert create_model(NAME, weights=effdet_file).spec.aspects == "exact"
+    assert "do not say their anchors: taken as exact" in caplog.text
 
 
 def test_backbone_weights_bring_their_conventions(tmp_path: Path) -> None:
@@ -155,6 +167,8 @@ def test_backbone_weights_bring_their_conventions(tmp_path: Path) -> None:
     model = create_model("efficientdet_d0", num_classes=2, backbone_weights=path)
     assert not isinstance(model.spec.backbone, str)
     assert model.spec.backbone.style.padding == "symmetric"
+    with pytest.raises(UserError, match="effdet cannot"):
+        to_effdet(model)
     kernel = model.state_dict()["pyramid.stem.conv.weight"]
     assert torch.equal(kernel, theirs.state_dict()["features.0.0.weight"])
     # and a detector's own file keeps them
@@ -190,6 +204,10 @@ def test_public_weights_are_fetched_once(
     create_model(NAME, weights="coco")  # from the cache
     with pytest.raises(UserError, match="no such weights of lite0; they exist for d0, d1"):
         create_model(NAME, weights="advprop")
+    with pytest.raises(UserError, match="with its own backbone; leave one out"):
+        create_model(NAME, weights="coco", backbone="timm/resnet18")
+    with pytest.raises(UserError, match="give them as backbone_weights=imagenet"):
+        create_model(NAME, weights="imagenet")
 
 
 def test_a_download_that_differs_is_refused(release: tuple[Path, str]) -> None:
@@ -204,7 +222,10 @@ def test_without_a_network_the_way_out_is_told(
     release: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(public, "_RELEASE", "http://127.0.0.1:9/")  # nobody listens there
-    with pytest.raises(UserError, match=r"fetch it elsewhere and put it at .*hub/checkpoints/tf_"):
+    with pytest.raises(
+        UserError,
+        match=r"fetch it elsewhere and put it into .*hub/checkpoints, .*efficientdet-lite0\.tgz",
+    ):
         create_model(NAME, weights="coco")
 
 

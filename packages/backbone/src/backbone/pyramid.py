@@ -4,6 +4,7 @@ from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
 import timm
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ class Pyramid(Protocol):
 
 
 class TimmPyramid(nn.Module):
-    """Any network of timm's that gives feature maps at strides 8, 16 and 32.
+    """Any network of timm's that gives maps at strides 8, 16 and 32 of pictures of any size.
 
     It trains with timm's own defaults, so without stochastic depth. Pictures whose sides its
     strides do not divide are padded below and to the right with zeros, the mean colour.
@@ -51,6 +52,8 @@ class TimmPyramid(nn.Module):
             levels = {r.bit_length() - 1: i for i, r in enumerate(net.feature_info.reduction())}
             indices = tuple(levels[level] for level in range(_FINEST_LEVEL, _FINEST_LEVEL + 3))
         except (RuntimeError, AttributeError, KeyError) as error:
+            if "tag" in str(error):
+                raise UserError(f"backbone={TIMM_PREFIX}{name}: {error}") from error
             raise UserError(
                 f"backbone={TIMM_PREFIX}{name} gives no feature maps at strides 8, 16 and 32; "
                 "choose a convolutional or hierarchical network"
@@ -67,11 +70,30 @@ class TimmPyramid(nn.Module):
         self.net: nn.Module = net
         widths = net.feature_info.channels()
         self.channels = {_FINEST_LEVEL + i: width for i, width in enumerate(widths)}
+        if not self._takes_any_size():
+            raise UserError(
+                f"backbone={TIMM_PREFIX}{name} takes pictures of one size only, or its maps are "
+                "not as large as its strides say; choose another"
+            )
         config = timm.get_pretrained_cfg(known)
         self.preprocessing = Preprocessing()
         if config is not None:
             mean, std = (tuple(255 * v for v in values) for values in (config.mean, config.std))
             self.preprocessing = Preprocessing(mean=mean, std=std)  # pyright: ignore[reportArgumentType]
+
+    def _takes_any_size(self) -> bool:
+        """Return whether maps of an oblong picture are what a detector expects of them."""
+        height, width = 96, 160
+        wanted = [
+            (1, c, height // 2**level, width // 2**level) for level, c in self.channels.items()
+        ]
+        try:
+            with torch.no_grad():
+                maps = self.eval()(torch.zeros(1, 3, height, width)).values()
+        except Exception:  # whatever a network says of a size it does not take
+            return False
+        self.train()
+        return [tuple(x.shape) for x in maps] == wanted
 
     def forward(self, images: Tensor) -> dict[int, Tensor]:
         """Map ``(B, 3, H, W)`` to ``{level: (B, C, ceil(H / 2**level), ...)}``."""

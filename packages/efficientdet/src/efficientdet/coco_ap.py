@@ -7,7 +7,6 @@ import contextlib
 import io
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,12 @@ METRICS = (
 
 
 def faster_is_installed() -> bool:
-    """Whether there is faster-coco-eval, which the extra ``fast-eval`` installs."""
-    return find_spec("faster_coco_eval") is not None
+    """Whether there is a faster-coco-eval that works; the extra ``fast-eval`` installs it."""
+    try:
+        import_module("faster_coco_eval")
+    except ImportError:
+        return False
+    return True
 
 
 class CocoTruth:

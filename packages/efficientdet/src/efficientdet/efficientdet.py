@@ -86,7 +86,7 @@ class EfficientDet(nn.Module):
         return self.class_head(features), self.box_head(features)
 
     def recompute(self, parts: Sequence[str]) -> None:
-        """Let training compute parts again in the backward pass: less memory, more time.
+        """Let training compute parts again in the backward pass (gradient checkpointing).
 
         Args:
             parts: of ``backbone`` (every block), ``bifpn`` (every cell), ``heads`` (their hidden
@@ -96,13 +96,13 @@ class EfficientDet(nn.Module):
             UserError: there is no such part, or the backbone is no EfficientNet.
         """
         for part in parts:
-            closest(part, ("backbone", "bifpn", "heads"), what="task.recompute")
+            closest(part, ("backbone", "bifpn", "heads"), what="part to recompute")
         self.bifpn.recomputed = "bifpn" in parts
         self.class_head.recomputed = self.box_head.recomputed = "heads" in parts
         if isinstance(self.pyramid, EfficientNetTrunk):
             self.pyramid.recomputed = range(len(self.pyramid.stages)) if "backbone" in parts else ()
         elif "backbone" in parts:
-            raise UserError("task.recompute=[backbone]: only EfficientNets can; leave it out")
+            raise UserError("recompute=[backbone]: only EfficientNets can; leave it out")
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn uint8 pictures ``(B, 3, H, W)`` into what `forward` takes."""
@@ -135,6 +135,7 @@ class EfficientDet(nn.Module):
         max_detections: int = 100,
         flip: bool = False,
         scales: Sequence[float] = (1.0,),
+        fusion_iou: float = 0.55,
     ) -> list[Detections]:
         """Detect objects in a batch of equally large pictures.
 
@@ -151,6 +152,7 @@ class EfficientDet(nn.Module):
             max_detections: detections kept of a picture.
             flip: look at the mirrored picture as well.
             scales: factors of the pictures' sides, see `detect_augmented`.
+            fusion_iou: boxes of several looks are one from this overlap on.
         """
 
         def look(pictures: Tensor) -> list[Detections]:
@@ -176,4 +178,5 @@ class EfficientDet(nn.Module):
             scales=scales,
             score_threshold=score_threshold,
             max_detections=max_detections,
+            fusion_iou=fusion_iou,
         )

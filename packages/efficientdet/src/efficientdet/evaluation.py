@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch.distributed as dist
@@ -22,7 +22,7 @@ from efficientdet.data.index import AnnotationIndex
 from efficientdet.postprocess import Detections
 from efficientdet.voc_ap import voc_ap
 
-BACKENDS = ("auto", "pycocotools", "faster_coco_eval")
+Backend = Literal["auto", "pycocotools", "faster_coco_eval"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class EvaluationOptions:
         UserError: the backend is unknown or not installed, or COCO cannot count so few.
     """
 
-    backend: Literal["auto", "pycocotools", "faster_coco_eval"] = "auto"
+    backend: Backend = "auto"
     max_detections: int = 100
     voc: bool = False
 
     def __post_init__(self) -> None:
-        closest(self.backend, BACKENDS, what="task.evaluation.backend")
+        closest(self.backend, get_args(Backend), what="task.evaluation.backend")
         if self.backend == "faster_coco_eval" and not faster_is_installed():
             raise UserError(
                 "task.evaluation.backend=faster_coco_eval is not installed; run `uv sync --extra "

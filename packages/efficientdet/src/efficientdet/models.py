@@ -1,7 +1,7 @@
 """Detectors by name, by spec, or from a file of their own."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from backbone.pyramid import TIMM_PREFIX, TimmPyramid, find_backbone
 from backbone.weights import read_file
 from efficientdet.efficientdet import EfficientDet
 from efficientdet.specs import EFFICIENTDET, DetSpec, both_sides
-from efficientdet.weights import fill, read_weights
+from efficientdet.weights import DetectorWeights, fill, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ def create_model(
     """Build an EfficientDet.
 
     With weights the detector takes over what belongs to them: anchors, padding, epsilon and
-    preprocessing (``model.spec``). What was loaded, skipped and missing is logged.
+    preprocessing (``model.spec``). What was loaded, skipped and missing is logged, and what of
+    this was guessed because the file does not say it.
 
     Args:
         name: one of `list_models`, or a spec.
@@ -58,6 +59,8 @@ def create_model(
     Raises:
         UserError: the name is unknown, or the weights cannot be read or do not fit.
     """
+    if num_classes < 1 or (class_names is not None and len(class_names) != num_classes):
+        raise UserError(f"num_classes={num_classes}: expected 1 or more, and a name for each")
     if isinstance(name, str):
         name = EFFICIENTDET[closest(name, EFFICIENTDET, what="model")]
     for key in changes:
@@ -77,9 +80,9 @@ def create_model(
         spec = replace(spec, backbone=f"own/{type(backbone).__name__}")
     found = None if weights is None else read_weights(weights, spec)
     if found is not None:
-        spec = replace(spec, aspects=given.get("aspects", found.spec.aspects))
-        if found.spec.backbone != spec.backbone:  # its conventions
-            backbone, spec = _build_backbone(replace(spec, backbone=found.spec.backbone), None)
+        spec, conventions = _adopted(spec, found, given), spec.backbone
+        if spec.backbone != conventions:
+            backbone, spec = _build_backbone(spec, None)
     model = EfficientDet(spec, num_classes=num_classes, pyramid=backbone)
     model.class_names = None if class_names is None else tuple(class_names)
     if found is not None:
@@ -105,6 +108,30 @@ def load_model(path: str | Path) -> EfficientDet:
         )
     return create_model(
         DetSpec.from_dict(spec), num_classes=len(names), weights=path, class_names=names
+    )
+
+
+def _adopted(spec: DetSpec, found: DetectorWeights, given: Mapping[str, Any]) -> DetSpec:
+    """Return a spec with what belongs to weights, but for what was asked for; tell surprises."""
+    theirs = found.spec
+    sizes = [both_sides(s.image_size) for s in (theirs, spec)]
+    if found.guessed:
+        log.info(
+            "weights %s do not say their anchors: taken as %s; model.aspects= changes it",
+            found.source,
+            theirs.aspects,
+        )
+    elif sizes[0] != sizes[1]:
+        log.warning(
+            "weights %s were trained at %s pixels and are used at %s; model.image_size= changes it",
+            found.source,
+            *(f"{height} x {width}" for height, width in sizes),
+        )
+    return replace(
+        spec,
+        backbone=theirs.backbone,
+        aspects=given.get("aspects", theirs.aspects),
+        anchor_scale=given.get("anchor_scale", theirs.anchor_scale),
     )
 
 

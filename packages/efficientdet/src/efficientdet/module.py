@@ -1,5 +1,6 @@
 """EfficientDet as a Lightning module: ``tools/train.py task=det model=d0``."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from backbone.train.optim import OptimRecipe, clip_each
 from backbone.train.unreadable import Unreadable
 from efficientdet.data.dataset import Batch
 from efficientdet.data.module import data_of
+from efficientdet.efficientdet import EfficientDet
 from efficientdet.evaluation import (
     CocoEvaluator,
     CocoScores,
@@ -69,14 +71,14 @@ class EfficientDetModule(pl.LightningModule):
             {"model": self.model.spec.to_dict(), "class_names": list(class_names)}
         )
         freeze_layers(self.model, freeze)
-        self.model.recompute([recompute] if isinstance(recompute, str) else recompute)
+        self.model.recompute([recompute] if isinstance(recompute, str) else recompute or ())
         if channels_last:
             self.model.to(memory_format=torch.channels_last)
         self.optim = optim
         self.batch_size = batch_size
         self.loss = dict(loss or {})
         self.predict_settings = dict(predict or {})
-        _check_predict(self.predict_settings)
+        check_predict(self.predict_settings)
         self.seed = seed
         self.unreadable = Unreadable()
         self.class_ap: dict[str, float] = {}
@@ -176,6 +178,9 @@ class EfficientDetModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Score the test split."""
         self.class_ap = self._score("test")[0].class_ap
+        if self.trainer.is_global_zero:
+            folder = Path(self.trainer.default_root_dir)
+            write_class_ap(folder / "class_ap_test.csv", self.class_ap)
 
     def _score(self, split: str) -> tuple[CocoScores, np.ndarray]:
         assert self._evaluator is not None
@@ -190,16 +195,39 @@ class EfficientDetModule(pl.LightningModule):
         self.unreadable.tell()
 
 
-def _check_predict(settings: Mapping[str, Any]) -> None:
-    """Refuse before the training what would only fail in its first validation."""
-    if "method" in settings:
-        closest(settings["method"], METHODS, what="task.predict.method")
-    scales = settings.get("scales", (1.0,))
-    if not isinstance(scales, Sequence) or not scales or not all(s > 0 for s in scales):
-        raise UserError(f"task.predict.scales={scales}: expected factors above 0, such as [1.0]")
-    for key in ("score_threshold", "nms_iou"):
-        if not 0 <= settings.get(key, 0.5) <= 1:
-            raise UserError(f"task.predict.{key}={settings[key]}: expected a share in [0, 1]")
+def check_predict(settings: Mapping[str, Any]) -> None:
+    """Refuse before the training what would only fail in its first validation.
+
+    Args:
+        settings: of `EfficientDet.predict`, but for ``max_detections``, which is the evaluation's.
+
+    Raises:
+        UserError: there is no such setting, or its value is of no use.
+    """
+    known = set(inspect.signature(EfficientDet.predict).parameters)
+    for key in settings:
+        what = "setting of task.predict"
+        closest(key, sorted(known - {"self", "images", "max_detections"}), what=what)
+    given = {"method": "per_class", "flip": False, "scales": [1.0], "sigma": 0.5, **settings}
+    closest(str(given["method"]), METHODS, what="task.predict.method")
+    scales = given["scales"]
+    numbers = isinstance(scales, Sequence) and all(isinstance(s, int | float) for s in scales)
+    for key, sound, expected in (
+        ("scales", scales and numbers and min(scales) > 0, "factors above 0, such as [1.0]"),
+        ("flip", isinstance(given["flip"], bool), "true or false"),
+        ("sigma", _is_number(given["sigma"]) and given["sigma"] > 0, "a number above 0"),
+        *(
+            (key, _is_number(given[key]) and 0 <= given[key] <= 1, "a share in [0, 1]")
+            for key in ("score_threshold", "nms_iou", "fusion_iou")
+            if key in given
+        ),
+    ):
+        if not sound:
+            raise UserError(f"task.predict.{key}={given[key]}: expected {expected}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def to_source(found: Sequence[Detections], batch: Batch) -> list[Detections]:

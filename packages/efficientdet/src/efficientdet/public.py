@@ -8,7 +8,7 @@ import torch
 
 from backbone.errors import UserError
 from backbone.specs import Preprocessing
-from efficientdet.specs import EFFICIENTDET, DetSpec
+from efficientdet.specs import DetSpec
 
 COCO = "coco"
 ADVPROP = "advprop"
@@ -46,6 +46,11 @@ def locate(source: str | Path, spec: DetSpec) -> tuple[Path, Preprocessing | Non
     path = Path(source).expanduser()
     files = {COCO: _COCO_FILES, ADVPROP: _ADVPROP_FILES}.get(str(source))
     if files is None:
+        if str(source) in ("imagenet", "package"):
+            raise UserError(
+                f"weights={source} are a classifier's; give them as backbone_weights={source}, or "
+                "take weights=coco"
+            )
         return path, _ADVPROP_INPUT if _is_advprop(path) else None
     variant = spec.name.removeprefix("efficientdet_")
     if variant not in files:
@@ -53,13 +58,24 @@ def locate(source: str | Path, spec: DetSpec) -> tuple[Path, Preprocessing | Non
             f"weights={source}: there are no such weights of {variant}; they exist for "
             f"{', '.join(files)}"
         )
-    found = _download(f"{_RELEASE}tf_efficientdet_{files[variant]}.pth", source=str(source))
+    try:
+        found = _download(f"{_RELEASE}tf_efficientdet_{files[variant]}.pth")
+    except (URLError, OSError, RuntimeError) as error:  # no network, a full disk, a wrong checksum
+        raise UserError(
+            f"weights={source}: {_RELEASE}tf_efficientdet_{files[variant]}.pth could not be "
+            f"fetched ({error}); fetch it elsewhere and put it into {_folder()}, or give its path "
+            f"as weights=<file>, or the unpacked {official_archive(variant)}"
+        ) from error
     return found, _ADVPROP_INPUT if source == ADVPROP else None
 
 
-def official_archive(name: str) -> str:
+def is_public(source: str | Path) -> bool:
+    """Return whether ``source`` is no file but the name of public weights."""
+    return str(source) in (COCO, ADVPROP)
+
+
+def official_archive(variant: str) -> str:
     """Return the address of a variant's official checkpoint, an archive to unpack."""
-    variant = EFFICIENTDET[name].name.removeprefix("efficientdet_")
     if variant.startswith("lite"):
         return f"{_OFFICIAL}coco/efficientdet-{variant}.tgz"
     return f"{_OFFICIAL}coco2/efficientdet-{variant}.tar.gz"
@@ -69,18 +85,14 @@ def _is_advprop(path: Path) -> bool:
     return any(path.name == f"tf_efficientdet_{name}.pth" for name in _ADVPROP_FILES.values())
 
 
-def _download(url: str, *, source: str) -> Path:
-    name = Path(urlsplit(url).path).name
-    path = Path(torch.hub.get_dir(), "checkpoints", name)
-    if path.is_file():
-        return path
-    try:
+def _folder() -> Path:
+    return Path(torch.hub.get_dir(), "checkpoints")
+
+
+def _download(url: str) -> Path:
+    path = _folder() / Path(urlsplit(url).path).name
+    if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         digest = path.stem.rpartition("-")[2]
         torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=True)
-    except (URLError, OSError, RuntimeError) as error:  # no network, a full disk, a wrong checksum
-        raise UserError(
-            f"weights={source}: {url} could not be fetched ({error}); fetch it elsewhere and put "
-            f"it at {path}, or give its path as weights=<file>"
-        ) from error
     return path

@@ -6,9 +6,9 @@ D7's resolution): the official table is the definition. Nothing here imports tor
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from backbone.errors import UserError
+from backbone.errors import UserError, closest
 from backbone.specs import Act, NetSpec
 
 Fusion = Literal["fast", "sum"]
@@ -45,6 +45,11 @@ class DetSpec:
     backbone_survival: float = 0.8
     epochs: int = 300
     min_level: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse words that no detector knows."""
+        for key, choices in (("aspects", Aspects), ("fusion", Fusion), ("act", Act)):
+            closest(getattr(self, key), get_args(choices), what=f"model.{key}")
 
     @property
     def levels(self) -> range:

@@ -1,4 +1,4 @@
-"""Test-time augmentation: several looks at each picture, fused (official `tf2/wbf.py` and flip)."""
+"""Test-time augmentation: several looks (views) at each picture, fused (official `tf2/wbf.py` and flip)."""
 
 from collections.abc import Callable, Sequence
 

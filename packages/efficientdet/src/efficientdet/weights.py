@@ -19,8 +19,8 @@ from efficientdet.anchors import ANCHORS_PER_PLACE
 from efficientdet.coco_classes import PUBLISHED_ROWS
 from efficientdet.efficientdet import EfficientDet
 from efficientdet.names import Scheme, detector_layers, fusion_weights
-from efficientdet.public import locate
-from efficientdet.specs import Aspects, DetSpec
+from efficientdet.public import is_public, locate
+from efficientdet.specs import EFFICIENTDET, Aspects, DetSpec
 
 _PARAMETERS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 # The layer whose rows belong to classes, and one tensor of each scheme that tells it apart.
@@ -37,13 +37,15 @@ class DetectorWeights:
     """Tensors under our names, and the detector that they were trained as.
 
     ``spec`` has the anchors and the preprocessing that belong to the weights; ``class_names`` are
-    those of the head's rows, where they are known.
+    those of the head's rows, where they are known; ``guessed`` is whether the file left the
+    anchors and the preprocessing to its kind and name.
     """
 
     source: str
     spec: DetSpec
     tensors: dict[str, Tensor]
     class_names: tuple[str, ...] | None
+    guessed: bool = False
 
 
 def read_weights(source: str | Path, spec: DetSpec) -> DetectorWeights:
@@ -56,6 +58,8 @@ def read_weights(source: str | Path, spec: DetSpec) -> DetectorWeights:
     Raises:
         UserError: they cannot be read or are of another network; see also `read_file`.
     """
+    if is_public(source) and not _is_published(spec):
+        raise UserError(f"weights={source} are of {spec.name} with its own backbone; leave one out")
     path, preprocessing = locate(source, spec)
     content = read_file(path)
     scheme = _scheme(content)
@@ -77,7 +81,7 @@ def read_weights(source: str | Path, spec: DetSpec) -> DetectorWeights:
     spec = replace(spec, backbone=net, aspects=_published_aspects(spec))
     rows = tensors[_SIGNS["ours"]].shape[0] // ANCHORS_PER_PLACE
     names = PUBLISHED_ROWS if rows == len(PUBLISHED_ROWS) else None
-    return DetectorWeights(str(source), spec, tensors, names)
+    return DetectorWeights(str(source), spec, tensors, names, guessed=True)
 
 
 def fill(
@@ -112,11 +116,15 @@ def to_effdet(model: EfficientDet) -> dict[str, Tensor]:
     """Return a detector's state under effdet's names, for ``effdet.EfficientDet``.
 
     Raises:
-        UserError: its backbone is no EfficientNet, which effdet would name otherwise.
+        UserError: its backbone is no EfficientNet, which effdet would name otherwise, or one
+            with other conventions than TensorFlow's, with which effdet would compute other things.
     """
     spec = model.spec
     if not isinstance(spec.backbone, NetSpec):
         raise UserError(f"backbone={spec.backbone}: only EfficientNets can be written for effdet")
+    style = spec.backbone.style
+    if (style.padding, style.bn_eps) != ("same", 1e-3):
+        raise UserError(f"{spec.name} pads and normalises as torchvision does; effdet cannot")
     theirs = {layer.ours: layer.effdet for layer in detector_layers(spec, spec.backbone)}
     vectors = {names.ours: names.effdet for names, _ in fusion_weights(spec)}
     state = {}
@@ -124,6 +132,11 @@ def to_effdet(model: EfficientDet) -> dict[str, Tensor]:
         layer, _, parameter = name.rpartition(".")
         state[vectors.get(name) or f"{theirs[layer]}.{parameter}"] = value
     return state
+
+
+def _is_published(spec: DetSpec) -> bool:
+    published = EFFICIENTDET.get(spec.name)
+    return published is not None and published.backbone == _backbone_name(spec)
 
 
 def _scheme(content: Content) -> Scheme | None:

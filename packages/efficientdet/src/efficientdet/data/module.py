@@ -67,7 +67,7 @@ class DetectionData(EpochData):
         seed: int,
         num_workers: int | None = None,
         scale: Sequence[float] = (0.1, 2.0),
-        transforms: Sequence[A.BasicTransform] = (),
+        transforms: Sequence[A.BasicTransform] | None = (),
         policy: str | None = None,
         grid_mask: float = 0.0,
         mosaic: float = 0.0,
@@ -79,7 +79,8 @@ class DetectionData(EpochData):
         antialias: bool = True,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1]:
+        numbers = all(isinstance(factor, int | float) for factor in scale)
+        if not numbers or len(scale) != 2 or not 0 < scale[0] <= scale[1]:
             raise UserError(f"data.scale={list(scale)}: expected two factors, such as [0.1,2.0]")
         self.mixing = {"mosaic": mosaic, "mixup": mixup, "copy_paste": copy_paste}
         _check_augmentation(policy, {"grid_mask": grid_mask} | self.mixing, close_mosaic_epochs)
@@ -87,7 +88,7 @@ class DetectionData(EpochData):
         _check_word("empty", empty, get_args(Empty))
         self.size = both_sides(image_size)
         self.scale = (scale[0], scale[1])
-        self.transforms = transforms
+        self.transforms = transforms or ()
         self.policy = policy
         self.grid_mask = grid_mask
         self.close_mosaic_epochs = close_mosaic_epochs
@@ -183,7 +184,7 @@ def _check_augmentation(
     policy: str | None, probabilities: Mapping[str, float], close_mosaic_epochs: int
 ) -> None:
     if policy is not None:
-        Policy(policy)
+        Policy(str(policy))
     for key, value in probabilities.items():
         if not isinstance(value, int | float) or not 0 <= value <= 1:
             raise UserError(f"data.{key}={value}: expected a probability, such as 0.5")

@@ -12,19 +12,21 @@ from efficientdet.data.yolo import read_yolo
 
 
 def coco_splits(
-    root: str | Path, *, train: str = "train2017", val: str = "val2017"
+    root: str | Path, *, train: str = "train2017", val: str = "val2017", test: str | None = None
 ) -> dict[str, AnnotationIndex]:
     """Read COCO's official layout: ``annotations/instances_<split>.json`` and ``<split>/``."""
     root = _folder(root)
+    named = {"train": train, "val": val} | ({"test": test} if test else {})
     splits = {
         name: read_coco(root / "annotations" / f"instances_{split}.json", root / split)
-        for name, split in (("train", train), ("val", val))
+        for name, split in named.items()
     }
-    if splits["train"].class_names != splits["val"].class_names:
-        raise UserError(
-            f"{root / 'annotations'}: the categories of {train} and {val} differ; both files must "
-            "list the same ones."
-        )
+    for name, split in named.items():
+        if splits[name].class_names != splits["train"].class_names:
+            raise UserError(
+                f"{root / 'annotations'}: the categories of {train} and {split} differ; both files "
+                "must list the same ones."
+            )
     return splits
 
 
