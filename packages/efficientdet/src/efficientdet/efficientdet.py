@@ -140,7 +140,7 @@ class EfficientDet(nn.Module):
         """Detect objects in a batch of equally large pictures.
 
         Batch norms work as the mode of the module says: call ``eval()`` first. With ``flip`` or
-        several scales each picture is looked at several times and the boxes are fused.
+        several scales each picture is seen several times and the boxes are fused.
 
         Args:
             images: ``(B, 3, H, W)`` uint8.
@@ -150,12 +150,12 @@ class EfficientDet(nn.Module):
             sigma: how gently overlap is punished; for soft NMS.
             max_candidates: pairs of anchor and class that go into NMS.
             max_detections: detections kept of a picture.
-            flip: look at the mirrored picture as well.
+            flip: add the mirrored picture.
             scales: factors of the pictures' sides, see `detect_augmented`.
-            fusion_iou: boxes of several looks are one from this overlap on.
+            fusion_iou: boxes of several views are one from this overlap on.
         """
 
-        def look(pictures: Tensor) -> list[Detections]:
+        def view(pictures: Tensor) -> list[Detections]:
             class_logits, box_codes = self(self.normalize(pictures))
             return postprocess(
                 class_logits,
@@ -170,9 +170,9 @@ class EfficientDet(nn.Module):
             )
 
         if not flip and tuple(scales) == (1.0,):
-            return look(images)
+            return view(images)
         return detect_augmented(
-            look,
+            view,
             images,
             flip=flip,
             scales=scales,

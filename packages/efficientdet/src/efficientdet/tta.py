@@ -1,4 +1,4 @@
-"""Test-time augmentation: several looks (views) at each picture, fused (official `tf2/wbf.py` and flip)."""
+"""Test-time augmentation: several views of each picture, fused (official `tf2/wbf.py` and flip)."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,28 +22,28 @@ def detect_augmented(
     max_detections: int = 100,
     fusion_iou: float = 0.55,
 ) -> list[Detections]:
-    """Detect objects in a batch of equally large pictures, each looked at in several ways.
+    """Detect objects in a batch of equally large pictures, each seen in several ways.
 
     Args:
-        detect: one look: maps a batch as ``images``, of any size, to detections in its pixels.
+        detect: one view: maps a batch as ``images``, of any size, to detections in its pixels.
         images: ``(B, 3, H, W)`` uint8.
-        flip: whether to look at the mirrored pictures as well.
+        flip: whether to see the mirrored pictures as well.
         scales: factors of the pictures' sides; the sides are rounded to whole pixels.
         score_threshold: lowest fused score that is kept.
         max_detections: detections kept of a picture.
-        fusion_iou: boxes of several looks are one from this overlap on, see `fuse`.
+        fusion_iou: boxes of several views are one from this overlap on, see `fuse`.
 
     Returns:
         The detections of each picture, in pixels of ``images``.
     """
     if not scales or not all(scale > 0 for scale in scales):
         raise UserError(f"scales={list(scales)}: expected at least one factor, all above 0")
-    looks = []
+    views = []
     for scale in scales:
         scaled = _scaled(images, scale)
         for mirrored in (False, True) if flip else (False,):
             pictures = scaled.flip(-1) if mirrored else scaled
-            looks.append([_restored(d, pictures, images, mirrored) for d in detect(pictures)])
+            views.append([_restored(d, pictures, images, mirrored) for d in detect(pictures)])
     return [
         fuse(
             of_picture,
@@ -51,7 +51,7 @@ def detect_augmented(
             max_detections=max_detections,
             score_threshold=score_threshold,
         )
-        for of_picture in zip(*looks, strict=True)
+        for of_picture in zip(*views, strict=True)
     ]
 
 
