@@ -32,9 +32,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fast": {"method": "fast"},
     "soft": {"method": "soft"},
     "flip": {"flip": True},
-    "scales": {"scales": [0.75, 1.0, 1.25]},
-    "flip, scales": {"flip": True, "scales": [0.75, 1.0, 1.25]},
-    "flip, scales, soft": {"flip": True, "scales": [0.75, 1.0, 1.25], "method": "soft"},
+    "a smaller scale": {"scales": [0.8, 1.0]},
+    "scales": {"scales": [1.0, 1.4]},
+    "flip, scales": {"flip": True, "scales": [1.0, 1.4]},
+    "flip, scales, soft": {"flip": True, "scales": [1.0, 1.4], "method": "soft"},
 }
 
 
