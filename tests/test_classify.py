@@ -71,7 +71,7 @@ def test_partly_random_weights_are_not_scored(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "skipped: the classifier of 1000 classes; that of 7 is random" in done.stderr
+    assert "skipped: class rows of 7 of 7 classes, now random" in done.stderr
     assert not list(tmp_path.glob("runs/*/*"))
 
 

@@ -82,7 +82,7 @@ def test_other_classes_leave_the_classifier_random(
     model = create_model(NAME, num_classes=5, weights=write_timm(tmp_path, timm_state))
     assert torch.equal(model.head.conv.weight, timm_state["conv_head.weight"])
     assert model.classifier.weight.shape == (5, 1280)
-    assert "skipped: the classifier of 1000 classes; that of 5 is random" in caplog.text
+    assert "skipped: class rows of 5 of 5 classes, now random" in caplog.text
 
 
 def test_other_input_channels(tmp_path: Path, timm_state: dict[str, Tensor]) -> None:

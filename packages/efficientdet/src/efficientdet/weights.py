@@ -15,6 +15,7 @@ from backbone.errors import UserError
 from backbone.specs import NetSpec
 from backbone.weights import LoadReport, check_fit, read_file
 from backbone.weights.files import Content
+from backbone.weights.rows import take_rows
 from efficientdet.anchors import ANCHORS_PER_PLACE
 from efficientdet.coco_classes import PUBLISHED_ROWS
 from efficientdet.efficientdet import EfficientDet
@@ -103,10 +104,15 @@ def fill(
     """
     own = model.state_dict()
     tensors, skipped = dict(weights.tensors), []
-    layer = {name: own[name] for name in (f"{_CLASS_ROWS}.weight", f"{_CLASS_ROWS}.bias")}
-    if layer.keys() <= tensors.keys():
-        rows, skipped = _class_rows(layer, tensors, weights.class_names, class_names)
-        tensors.update(rows)
+    names = [f"{_CLASS_ROWS}.{parameter}" for parameter in ("weight", "bias")]
+    whole = all(name in tensors and not len(tensors[name]) % ANCHORS_PER_PLACE for name in names)
+    if whole:
+        fresh, given = (
+            {name: _classes_first(side[name]) for name in names} for side in (own, tensors)
+        )
+        rows, skipped = take_rows(fresh, given, weights.class_names, class_names)
+        # Back to anchors outside, classes inside.
+        tensors |= {name: value.transpose(0, 1).flatten(0, 1) for name, value in rows.items()}
     missing = check_fit(own, tensors, source=weights.source)
     model.load_state_dict(tensors, strict=False)
     return LoadReport(weights.source, len(tensors), tuple(skipped), missing)
@@ -187,32 +193,6 @@ def _under_our_names(
     return tensors | left
 
 
-def _class_rows(
-    own: dict[str, Tensor],
-    tensors: dict[str, Tensor],
-    theirs: tuple[str, ...] | None,
-    ours: Sequence[str] | None,
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the last layer's tensors for the network's classes, and what was left out."""
-    given = {
-        name: tensors[name].unflatten(0, (ANCHORS_PER_PLACE, -1))  # (anchors, classes, ...)
-        for name in own
-    }
-    kept = {
-        name: value.unflatten(0, (ANCHORS_PER_PLACE, -1)).clone() for name, value in own.items()
-    }
-    weight = f"{_CLASS_ROWS}.weight"
-    wanted, found = kept[weight].shape[1], given[weight].shape[1]
-    by_name = theirs is not None and ours is not None and tuple(ours) != theirs
-    if (wanted == found and not by_name) or kept[weight].shape[2:] != given[weight].shape[2:]:
-        return {}, []  # they fit as they are, or do not at all
-    known = {name: row for row, name in enumerate(theirs or ())}
-    pairs = [(i, known[name]) for i, name in enumerate(ours or ()) if name in known]
-    if pairs:
-        to, start = (torch.tensor(side) for side in zip(*pairs, strict=True))
-        for name in kept:
-            kept[name][:, to] = given[name][:, start]
-    rows = {name: value.flatten(0, 1) for name, value in kept.items()}
-    if len(pairs) == wanted:
-        return rows, []
-    return rows, [f"class rows of {wanted - len(pairs)} of {wanted} classes, now random"]
+def _classes_first(tensor: Tensor) -> Tensor:
+    """View the class head's ``(A * K, ...)`` as ``(K, A, ...)``."""
+    return tensor.unflatten(0, (ANCHORS_PER_PLACE, -1)).transpose(0, 1)

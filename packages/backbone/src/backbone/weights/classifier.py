@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
@@ -15,6 +14,7 @@ from backbone.specs import NetSpec
 from backbone.weights.conventions import conventions
 from backbone.weights.files import Content, check_fit, read_file
 from backbone.weights.public import locate
+from backbone.weights.rows import take_rows
 
 # One tensor of each scheme that tells it apart.
 _SIGNS: dict[Scheme, str] = {
@@ -116,7 +116,8 @@ def fill(
     if _STEM in tensors and tensors[_STEM].shape[1] != own[_STEM].shape[1]:
         tensors[_STEM] = _adapted(tensors[_STEM], own[_STEM].shape[1], weights.source)
     if all(name in tensors for name in _CLASSIFIER):
-        rows, said = _classifier_rows(own, tensors, weights.class_names, class_names)
+        fresh, given = ({name: side[name] for name in _CLASSIFIER} for side in (own, tensors))
+        rows, said = take_rows(fresh, given, weights.class_names, class_names)
         tensors.update(rows)
         skipped += said
     missing = check_fit(own, tensors, source=weights.source, optional=("head.", "classifier."))
@@ -180,28 +181,3 @@ def _adapted(kernel: Tensor, channels: int, source: str) -> Tensor:
             f"{channels}; only weights for 3 can"
         )
     return adapt_input_conv(channels, kernel)
-
-
-def _classifier_rows(
-    own: dict[str, Tensor],
-    tensors: dict[str, Tensor],
-    theirs: tuple[str, ...] | None,
-    ours: Sequence[str] | None,
-) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the classifier's tensors for the network's classes, and what was left out."""
-    wanted, given = len(own[_CLASSIFIER[0]]), len(tensors[_CLASSIFIER[0]])
-    by_name = theirs is not None and ours is not None and tuple(ours) != theirs
-    if wanted == given and not by_name:
-        return {}, []
-    rows = {name: own[name].clone() for name in _CLASSIFIER}
-    known = {name: row for row, name in enumerate(theirs or ())}
-    pairs = [(i, known[name]) for i, name in enumerate(ours or ()) if name in known]
-    if by_name and pairs:
-        to, start = (torch.tensor(side) for side in zip(*pairs, strict=True))
-        for name in _CLASSIFIER:
-            if tensors[name].shape[1:] == rows[name].shape[1:]:
-                rows[name][to] = tensors[name][start]
-        if len(pairs) == wanted:
-            return rows, []
-        return rows, [f"classifier rows of {wanted - len(pairs)} of {wanted} classes, now random"]
-    return rows, [f"the classifier of {given} classes; that of {wanted} is random"]
