@@ -14,6 +14,9 @@ from typing import Any
 
 # Before anything imports albumentations: its version check would ask the network for 2 seconds.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+# Before anything imports torch: its waiting threads would spin on cores that other processes need,
+# which makes a training beside another job tens of times slower. Alone it costs nothing.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -177,6 +180,8 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
     register_resolvers()
     for noise in _NOISE:
         warnings.filterwarnings("ignore", message=noise)
+    # A misspelt argument of a transform, which albumentations would pass over.
+    warnings.filterwarnings("error", message=r"Argument\(s\) .* are not valid for transform")
     # Its remarks on hardware; the parent logger's level would be reset when Lightning is imported.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
 

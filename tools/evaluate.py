@@ -21,10 +21,15 @@ def evaluate(config: DictConfig) -> None:
     from backbone.errors import UserError
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
+    if config.weights is None:
+        raise UserError("weights=null: a score of random weights would mean nothing; name some")
     data = instantiate(config.data)
     known = [split for split in ("val", "test") if split in data.splits]
     if config.split not in known:
-        raise UserError(f"split={config.split}: this data set can be scored on {', '.join(known)}")
+        advice = "; data.read.test= names a test split" if config.split == "test" else ""
+        raise UserError(
+            f"split={config.split}: this data set can be scored on {', '.join(known)}{advice}"
+        )
     data.check([config.split])
     module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
     report = getattr(module.model, "load_report", None)

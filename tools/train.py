@@ -17,16 +17,18 @@ def train(config: DictConfig) -> None:
     from pytorch_lightning.loggers import CSVLogger
     from pytorch_lightning.utilities import rank_zero_only
 
-    from backbone.errors import UserError
+    from backbone.errors import UserError, closest
     from backbone.train.resume import check_resumable
     from backbone.train.trackers import FailSafe
 
     output_dir = Path(config.paths.output_dir)
     if getattr(rank_zero_only, "rank", 0) == 0 and (output_dir / "checkpoints").exists():
         raise UserError(f"{output_dir} holds a run already; give hydra.run.dir another folder")
+    check_trainer(config.trainer)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = instantiate(config.data)
     module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
+    closest(config.monitor, module.monitors, what="monitor")
     if config.ckpt_path is not None:
         max_epochs = config.trainer.max_epochs or -1
         check_resumable(config.ckpt_path, module, max_epochs=max_epochs)
@@ -36,24 +38,28 @@ def train(config: DictConfig) -> None:
     if main_process:
         data.check(("val", "test"))
 
+    loggers = [
+        logger if isinstance(logger, CSVLogger) else FailSafe(logger)
+        for logger in map(instantiate, config.logger.values())
+    ]
+    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+    trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
+    # Nothing is written before all of the configuration has proved sound.
     plain = OmegaConf.to_container(config, resolve=True)
     if main_process:
         OmegaConf.save(OmegaConf.create(plain), output_dir / "config.yaml")
-    loggers = []
-    for logger in map(instantiate, config.logger.values()):
-        if not isinstance(logger, CSVLogger):
-            logger = FailSafe(logger)
+    for logger in loggers:
+        if isinstance(logger, FailSafe):
             logger.log_hyperparams(plain)
-        loggers.append(logger)
-    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
-    trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
 
     trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
     checkpoint = trainer.checkpoint_callback
     if checkpoint.best_model_score is None:
         log.warning(
-            "never scored: trainer.check_val_every_n_epoch=%s is more than the epochs",
+            "never scored, as trainer.check_val_every_n_epoch=%s and limit_val_batches=%s leave no "
+            "validation; last.ckpt holds the weights",
             config.trainer.check_val_every_n_epoch,
+            config.trainer.limit_val_batches,
         )
         return
     best = checkpoint.best_model_path
@@ -61,6 +67,20 @@ def train(config: DictConfig) -> None:
         log.info("best %s %.4f: %s", config.monitor, float(checkpoint.best_model_score), best)
     if "test" in data.splits:
         trainer.test(module, datamodule=data, ckpt_path=best)
+
+
+def check_trainer(trainer: DictConfig) -> None:
+    """Refuse numbers that Lightning would only stumble over.
+
+    Raises:
+        UserError: one of them is no whole number, or too small.
+    """
+    from backbone.errors import UserError
+
+    for key in ("max_epochs", "accumulate_grad_batches", "check_val_every_n_epoch"):
+        value = trainer[key]
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UserError(f"trainer.{key}={value}: expected a whole number of 1 or more")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def test_networks_without_levels_are_refused() -> None:
             TimmPyramid(name)
     with pytest.raises(UserError, match=r"timm/resnet18\.foo: Invalid pretrained tag"):
         TimmPyramid("resnet18.foo")
-    with pytest.raises(UserError, match="backbone 'resnet_18' is unknown; did you mean resnet18"):
+    with pytest.raises(UserError, match="'timm/resnet_18' is unknown; did you mean timm/res"):
         TimmPyramid("resnet_18")
 
 
@@ -65,5 +65,7 @@ def test_names_of_all_packages_are_known() -> None:
     assert isinstance(v2, NetSpec)
     assert EfficientNetTrunk(v2).channels[5] == 256
     assert find_backbone("timm/resnet50") == "timm/resnet50"
+    with pytest.raises(UserError, match="backbone=resnet50 is one of timm's; write timm/resnet50"):
+        find_backbone("resnet50")
     with pytest.raises(UserError, match=r"did you mean efficientnetv2_s.*timm/<name>"):
         find_backbone("efficientnetv2-s")

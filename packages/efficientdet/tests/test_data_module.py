@@ -69,7 +69,7 @@ def test_unreadable_picture_is_named_and_crowds_are_no_targets(
     broken = tmp_path / "pictures" / str(index.file_names[0])
     broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
     copy = replace(index, image_dir=tmp_path / "pictures", crowd=np.ones_like(index.crowd))
-    batches = epoch(make({"train": copy, "val": copy}), 0)
+    batches = epoch(make({"train": copy, "val": shapes["val"]}), 0)
     (told,) = [name for batch in batches for name in batch.unreadable]
     assert told == f"{broken} cannot be decoded"
     assert sum(len(b) for batch in batches for b in batch.boxes) == 0
@@ -252,3 +252,23 @@ def test_each_kind_acts_on_training_alone(
     assert any(not torch.equal(a.images, b.images) for a, b in pairs)
     pairs = zip(plain.val_dataloader(), changed.val_dataloader(), strict=True)
     assert all(torch.equal(a.images, b.images) for a, b in pairs)
+
+
+def test_a_split_without_objects_is_refused(shapes: dict[str, AnnotationIndex]) -> None:
+    index = shapes["val"]
+    crowds = replace(index, crowd=np.ones_like(index.crowd))  # which no score counts
+    nothing = {
+        "boxes": index.boxes[:0],
+        "labels": index.labels[:0],
+        "crowd": index.crowd[:0],
+        "areas": index.areas[:0],
+        "offsets": np.zeros_like(index.offsets),
+    }
+    for split, wrong in (
+        ("val", crowds),
+        ("val", replace(index, **nothing)),
+        ("train", replace(index, **nothing)),
+    ):
+        splits = shapes | {split: wrong}
+        with pytest.raises(UserError, match=f"the {split} split has no object in 5 pictures"):
+            DetectionData(root="", read=lambda _, s=splits: s, image_size=64, batch_size=2, seed=0)

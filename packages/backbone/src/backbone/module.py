@@ -43,6 +43,8 @@ class EfficientNetModule(pl.LightningModule):
     """
 
     model: EfficientNet
+    # What `best.ckpt` may be chosen by.
+    monitors = ("val/top1", "val/top5", "val/loss")
 
     def __init__(
         self,

@@ -46,9 +46,11 @@ class TimmPyramid(nn.Module):
 
     def __init__(self, name: str, *, pretrained: bool = False) -> None:
         super().__init__()
-        known = name if timm.is_model(name) else closest(name, timm.list_models(), what="backbone")
+        if not timm.is_model(name):
+            known = [f"{TIMM_PREFIX}{model}" for model in timm.list_models()]
+            closest(f"{TIMM_PREFIX}{name}", known, what="backbone")
         try:
-            net: Any = timm.create_model(known, features_only=True)
+            net: Any = timm.create_model(name, features_only=True)
             levels = {r.bit_length() - 1: i for i, r in enumerate(net.feature_info.reduction())}
             indices = tuple(levels[level] for level in range(_FINEST_LEVEL, _FINEST_LEVEL + 3))
         except (RuntimeError, AttributeError, KeyError) as error:
@@ -60,7 +62,7 @@ class TimmPyramid(nn.Module):
             ) from error
         try:
             net = timm.create_model(
-                known, features_only=True, out_indices=indices, pretrained=pretrained
+                name, features_only=True, out_indices=indices, pretrained=pretrained
             )
         except Exception as error:  # the hub's, a proxy's, the disk's
             raise UserError(
@@ -75,7 +77,7 @@ class TimmPyramid(nn.Module):
                 f"backbone={TIMM_PREFIX}{name} takes pictures of one size only, or its maps are "
                 "not as large as its strides say; choose another"
             )
-        config = timm.get_pretrained_cfg(known)
+        config = timm.get_pretrained_cfg(name)
         self.preprocessing = Preprocessing()
         if config is not None:
             mean, std = (tuple(255 * v for v in values) for values in (config.mean, config.std))
@@ -119,6 +121,8 @@ def find_backbone(name: str) -> NetSpec | str:
         return name
     tables = [entry.load() for entry in entry_points(group="backbone.networks")]
     networks = {key: spec for table in tables for key, spec in table.items()}
+    if name not in networks and timm.is_model(name):
+        raise UserError(f"backbone={name} is one of timm's; write {TIMM_PREFIX}{name}")
     try:
         return networks[closest(name, networks, what="backbone")]
     except UserError as error:

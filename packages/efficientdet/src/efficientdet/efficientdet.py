@@ -154,6 +154,8 @@ class EfficientDet(nn.Module):
             scales: factors of the pictures' sides, see `detect_augmented`.
             fusion_iou: boxes of several views are one from this overlap on.
         """
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images: expected (B, 3, H, W), got {tuple(images.shape)}")
 
         def view(pictures: Tensor) -> list[Detections]:
             class_logits, box_codes = self(self.normalize(pictures))

@@ -10,7 +10,7 @@ import backbone as networks
 from backbone import NetSpec, Pyramid
 from backbone.errors import UserError, closest
 from backbone.pyramid import TIMM_PREFIX, TimmPyramid, find_backbone
-from backbone.weights import read_file
+from backbone.weights import LoadReport, read_file
 from efficientdet.efficientdet import EfficientDet
 from efficientdet.specs import EFFICIENTDET, DetSpec, both_sides
 from efficientdet.weights import DetectorWeights, fill, read_weights
@@ -80,14 +80,14 @@ def create_model(
         spec = replace(spec, backbone=f"own/{type(backbone).__name__}")
     found = None if weights is None else read_weights(weights, spec)
     if found is not None:
-        spec, conventions = _adopted(spec, found, given), spec.backbone
+        spec, conventions = _adopted(spec, found.spec, given), spec.backbone
         if spec.backbone != conventions:
             backbone, spec = _build_backbone(spec, None)
     model = EfficientDet(spec, num_classes=num_classes, pyramid=backbone)
     model.class_names = None if class_names is None else tuple(class_names)
     if found is not None:
-        model.load_report = report = fill(model, found, class_names=class_names)
-        log.log(logging.WARNING if not report.complete else logging.INFO, "%s", report)
+        model.load_report = fill(model, found, class_names=class_names)
+        _tell(found, spec, model.load_report)
         if model.class_names is None and len(found.class_names or ()) == num_classes:
             model.class_names = found.class_names
     return model
@@ -111,15 +111,25 @@ def load_model(path: str | Path) -> EfficientDet:
     )
 
 
-def _adopted(spec: DetSpec, found: DetectorWeights, given: Mapping[str, Any]) -> DetSpec:
-    """Return a spec with what belongs to weights, but for what was asked for; tell surprises."""
-    theirs = found.spec
-    sizes = [both_sides(s.image_size) for s in (theirs, spec)]
+def _adopted(spec: DetSpec, theirs: DetSpec, given: Mapping[str, Any]) -> DetSpec:
+    """Return a spec with what belongs to weights, but for what was asked for."""
+    return replace(
+        spec,
+        backbone=theirs.backbone,
+        aspects=given.get("aspects", theirs.aspects),
+        anchor_scale=given.get("anchor_scale", theirs.anchor_scale),
+    )
+
+
+def _tell(found: DetectorWeights, spec: DetSpec, report: LoadReport) -> None:
+    """Log what was loaded, and what about it may surprise."""
+    log.log(logging.INFO if report.complete else logging.WARNING, "%s", report)
+    sizes = [both_sides(s.image_size) for s in (found.spec, spec)]
     if found.guessed:
         log.info(
             "weights %s do not say their anchors: taken as %s; model.aspects= changes it",
             found.source,
-            theirs.aspects,
+            spec.aspects,
         )
     elif sizes[0] != sizes[1]:
         log.warning(
@@ -127,12 +137,6 @@ def _adopted(spec: DetSpec, found: DetectorWeights, given: Mapping[str, Any]) ->
             found.source,
             *(f"{height} x {width}" for height, width in sizes),
         )
-    return replace(
-        spec,
-        backbone=theirs.backbone,
-        aspects=given.get("aspects", theirs.aspects),
-        anchor_scale=given.get("anchor_scale", theirs.anchor_scale),
-    )
 
 
 def _build_backbone(spec: DetSpec, weights: str | Path | None) -> tuple[Pyramid, DetSpec]:
@@ -145,5 +149,13 @@ def _build_backbone(spec: DetSpec, weights: str | Path | None) -> tuple[Pyramid,
             )
         name = net.removeprefix(TIMM_PREFIX)
         return TimmPyramid(name, pretrained=weights is not None), spec
-    classifier = networks.create_model(net, weights=weights, survival=spec.backbone_survival)
+    if not 0 < spec.backbone_survival <= 1:
+        raise UserError(
+            f"model.backbone_survival={spec.backbone_survival}: expected a probability in (0, 1]"
+        )
+    try:
+        classifier = networks.create_model(net, weights=weights, survival=spec.backbone_survival)
+    except UserError as error:
+        told = str(error).replace("weights=", "backbone_weights=")
+        raise UserError(told) from error
     return classifier.trunk, replace(spec, backbone=classifier.spec)

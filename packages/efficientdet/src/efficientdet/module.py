@@ -86,6 +86,12 @@ class EfficientDetModule(pl.LightningModule):
         self.evaluation = EvaluationOptions(**(evaluation or {}))
         self._evaluator: CocoEvaluator | None = None
 
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """Return what `best.ckpt` may be chosen by."""
+        names = (*self.evaluation.metrics, *(("VOC_AP50",) if self.evaluation.voc else ()))
+        return tuple(f"val/{name}" for name in names)
+
     def setup(self, stage: str) -> None:
         """Tell the data what the network takes for no picture: the colour that becomes zero."""
         red, green, blue = (round(value) for value in self.model.preprocessing.mean)

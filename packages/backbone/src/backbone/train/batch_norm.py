@@ -3,6 +3,7 @@
 import pytorch_lightning as pl
 import torch
 
+from backbone.errors import UserError
 from backbone.layers import Norm
 
 # After this many batches a fresh statistic is its own average, and the warm-up ends.
@@ -31,6 +32,10 @@ class BatchNormSchedule(pl.Callback):
     """
 
     def __init__(self, freeze_from: float = 1.0) -> None:
+        if not 0 <= freeze_from <= 1:
+            raise UserError(
+                f"callbacks.batch_norm.freeze_from={freeze_from}: expected a share in [0, 1]"
+            )
         self.freeze_from = freeze_from
         self._fresh: set[str] = set()
         self._norms: list[tuple[Norm, float, bool]] = []

@@ -6,6 +6,8 @@ import torch.distributed as dist
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
 
+from backbone.errors import UserError
+
 
 class Ema(WeightAveraging):
     """Average the weights after every step; evaluate and publish the average.
@@ -19,6 +21,8 @@ class Ema(WeightAveraging):
     """
 
     def __init__(self, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise UserError(f"callbacks.ema.decay={decay}: expected a share in [0, 1)")
         self.decay = decay
         super().__init__(use_buffers=True, multi_avg_fn=self._average)
 

@@ -1,4 +1,4 @@
-"""Training pictures that cannot be read: left out, counted, and told at the end."""
+"""Training pictures that cannot be read: replaced, counted, and told at the end."""
 
 import logging
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ class Unreadable:
         """Log them, if there are any."""
         if self.reasons:
             log.warning(
-                "%d training pictures could not be used and were left out:\n  %s",
+                "%d training pictures could not be used:\n  %s",
                 len(self.reasons),
                 "\n  ".join(sorted(self.reasons)),
             )

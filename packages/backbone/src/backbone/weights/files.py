@@ -64,7 +64,9 @@ def read_file(path: str | Path) -> Content:
             return _read_safetensors(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = (str(error) or repr(error)).splitlines()[0]
+        reason = f"it is damaged or no file of weights; fetch it again ({type(error).__name__})"
+        if path.stat().st_size == 0:
+            reason = "it is empty; fetch it again"
         if isinstance(error, UnpicklingError):  # torch would advise to load it unsafely
             reason = "it is damaged, or holds more than tensors and plain values"
         raise UserError(f"weights={path}: this file cannot be read as weights: {reason}") from error

@@ -100,6 +100,7 @@ class DetectionData(EpochData):
             if index.repairs:
                 told = ", ".join(f"{count} {repair}" for repair, count in index.repairs.items())
                 log.warning("%s split: %s", name, told)
+            _check_objects(name, index)
         if empty == "drop":
             self._drop_empty()
 
@@ -178,6 +179,15 @@ class DetectionData(EpochData):
 def data_of(trainer: pl.Trainer) -> DetectionData:
     """Return the data module that a trainer was given."""
     return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _check_objects(split: str, index: AnnotationIndex) -> None:
+    """Refuse a split that teaches nothing, or cannot be scored: crowds are ignored there."""
+    if not len(index.boxes) or (split != "train" and index.crowd.all()):
+        raise UserError(
+            f"data: the {split} split has no object in {len(index)} pictures, so there is nothing "
+            "to learn or to score; check its annotations"
+        )
 
 
 def _check_augmentation(

@@ -183,7 +183,7 @@ def _read_boxes(
     if lacking := [name for name in COLUMNS if name not in heading]:
         raise UserError(f"{path} has no column {', '.join(lacking)}; its columns are {heading}")
     columns = [heading.index(name) for name in COLUMNS]
-    file_name = path.name
+    file_name = str(path)
     objects: defaultdict[str, list[ObjectRecord]] = defaultdict(list)
     missing: dict[str, int] = {}
     for line, row in rows:

@@ -80,6 +80,8 @@ def _listed_stems(list_file: Path, ids: dict[str, int]) -> list[str]:
             continue
         # Per-class lists have a second column, but a stem may contain a space itself.
         stem = line.strip() if line.strip() in ids else line.split()[0]
+        if ".." in Path(stem).parts:
+            raise UserError(f"{list_file}: {stem!r} leaves the data folder; give a name inside it")
         if stem not in ids:
             raise UserError(f"{list_file} lists {stem!r}, but there is no Annotations/{stem}.xml")
         stems.append(stem)
