@@ -227,9 +227,10 @@ def test_crowds_and_pictures_without_objects_as_told(shapes: dict[str, Annotatio
 
 
 def test_dropping_all_is_refused(shapes: dict[str, AnnotationIndex]) -> None:
-    nothing = replace(shapes["train"], crowd=np.ones_like(shapes["train"].crowd))
+    index = shapes["train"]
+    nothing = replace(index, crowd=np.ones_like(index.crowd))
     with pytest.raises(UserError, match=r"data.empty=drop leaves no training picture"):
-        make({"train": nothing, "val": nothing}, empty="drop")
+        make({"train": nothing, "val": index}, empty="drop")
 
 
 def test_what_is_no_picture_has_the_networks_colour(shapes: dict[str, AnnotationIndex]) -> None:
