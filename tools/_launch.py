@@ -51,6 +51,14 @@ def spec(table_name: str, name: str, field: str) -> Any:
     return getattr(table[closest(name, table, what="model")], field)
 
 
+def recipe(source: Any, name: str, image_size: Any, field: str) -> Any:
+    """Resolve ``${recipe:official,model,image_size,field}``, see `efficientnetv2.recipes`."""
+    from efficientnetv2.recipes import sized_recipe
+
+    value = getattr(sized_recipe(name, source, image_size), field)
+    return OmegaConf.create(list(value)) if isinstance(value, tuple) else value
+
+
 def auto_precision(accelerator: str) -> str:
     """Resolve ``${auto_precision:...}``: bf16-mixed on a GPU that has it, 32-bit elsewhere."""
     import torch
@@ -62,6 +70,7 @@ def auto_precision(accelerator: str) -> str:
 def register_resolvers() -> None:
     """Make our resolvers known to OmegaConf."""
     OmegaConf.register_new_resolver("spec", spec, replace=True)
+    OmegaConf.register_new_resolver("recipe", recipe, replace=True)
     OmegaConf.register_new_resolver("auto_precision", auto_precision, replace=True)
 
 

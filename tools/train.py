@@ -29,9 +29,15 @@ def train(config: DictConfig) -> None:
     data = instantiate(config.data)
     module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
     closest(config.monitor, module.monitors, what="monitor")
+    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+    max_epochs = config.trainer.max_epochs or -1
+    for callback in callbacks:
+        if hasattr(callback, "prepare"):  # progressive learning's, which may refuse the run
+            callback.prepare(module, data, max_epochs)
     if config.ckpt_path is not None:
-        max_epochs = config.trainer.max_epochs or -1
-        check_resumable(config.ckpt_path, module, max_epochs=max_epochs)
+        check_resumable(
+            config.ckpt_path, module, max_epochs=max_epochs, progression=data.progression
+        )
     if config.trainer.sync_batchnorm and not torch.cuda.is_available():
         raise UserError("trainer.sync_batchnorm=true needs GPUs")
     main_process = getattr(rank_zero_only, "rank", 0) == 0
@@ -42,7 +48,6 @@ def train(config: DictConfig) -> None:
         logger if isinstance(logger, CSVLogger) else FailSafe(logger)
         for logger in map(instantiate, config.logger.values())
     ]
-    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
     # Nothing is written before all of the configuration has proved sound.
     plain = OmegaConf.to_container(config, resolve=True)

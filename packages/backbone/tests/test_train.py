@@ -19,7 +19,7 @@ from backbone.train.ema import Ema
 from backbone.train.freeze import freeze
 from backbone.train.optim import OptimRecipe, clip_each, parameter_groups
 from backbone.train.resume import check_resumable
-from backbone.train.schedule import warmup_cosine, warmup_staircase
+from backbone.train.schedule import warmup_constant, warmup_cosine, warmup_staircase
 from backbone.train.trackers import FailSafe
 
 
@@ -45,6 +45,11 @@ def test_staircase_at_its_corners() -> None:
     assert at(7.1) == pytest.approx(0.97**2)
     assert at(7.3) == pytest.approx(0.97**3)
     assert at(240) == pytest.approx(0.97**100)
+
+
+def test_constant_rate_at_its_corners() -> None:
+    rates = [warmup_constant(epoch, epochs=15, warmup=1) for epoch in (0, 0.25, 1, 14.9)]
+    assert rates == [0, 0.25, 1, 1]
 
 
 def sgd(**changes: Any) -> OptimRecipe:
@@ -87,7 +92,7 @@ def test_earlier_blocks_learn_slower() -> None:
 def test_schedule_counts_the_epochs_of_a_training() -> None:
     optimizer = sgd(schedule=warmup_staircase).build(nn.Linear(2, 2), batch_size=64)
     schedule = sgd(schedule=warmup_staircase).build_schedule(
-        optimizer, steps=500, steps_in_epoch=10
+        optimizer, epochs=50, time=lambda step: step / 10
     )
     rates = []
     for _ in range(60):
@@ -253,19 +258,26 @@ def batch_norm_after(
     if trained:
         norm.running_mean.fill_(3.0)
     callback.setup(SimpleNamespace(), module, "fit")
-    callback.on_train_start(SimpleNamespace(), module)
-    for step, batch in enumerate(batches):
-        # Two epochs, two batches accumulated into a step.
-        epoch, batch_idx = divmod(step, len(batches) // 2)
-        trainer = SimpleNamespace(
-            current_epoch=epoch,
-            num_training_batches=len(batches) // 2,
-            global_step=step // 2,
-            estimated_stepping_batches=len(batches) // 2,
-        )
-        callback.on_train_batch_start(trainer, module, None, batch_idx)
+    # Two epochs, two batches accumulated into a step.
+    in_epoch = len(batches) // 2
+    callback.on_train_start(trainer_at(0, in_epoch, accumulated=2, epochs=2), module)
+    for number, batch in enumerate(batches):
+        trainer = trainer_at(number, in_epoch, accumulated=2, epochs=2)
+        callback.on_train_batch_start(trainer, module, None, number % in_epoch)
         norm(batch)
     return norm
+
+
+def trainer_at(batch: int, in_epoch: int, *, accumulated: int, epochs: int) -> Any:
+    """Return what a trainer knows when it takes a batch."""
+    loop = SimpleNamespace(total_batch_idx=batch)
+    return SimpleNamespace(
+        current_epoch=batch // in_epoch,
+        num_training_batches=in_epoch,
+        accumulate_grad_batches=accumulated,
+        estimated_stepping_batches=epochs * math.ceil(in_epoch / accumulated),
+        fit_loop=SimpleNamespace(epoch_loop=loop),
+    )
 
 
 def test_only_a_trainings_checkpoint_can_be_gone_on_from(tmp_path: Path) -> None:
@@ -327,10 +339,8 @@ def test_batch_norm_of_a_frozen_layer_is_left_alone() -> None:
     module: Any = nn.Sequential(norm)
     callback = BatchNormSchedule()
     callback.setup(SimpleNamespace(), module, "fit")
-    callback.on_train_start(SimpleNamespace(), module)
-    trainer: Any = SimpleNamespace(
-        current_epoch=0, num_training_batches=10, global_step=0, estimated_stepping_batches=10
-    )
+    trainer = trainer_at(0, 10, accumulated=1, epochs=1)
+    callback.on_train_start(trainer, module)
     callback.on_train_batch_start(trainer, module, None, 0)
     assert not norm.training
     assert norm.momentum == 0.1

@@ -64,6 +64,7 @@ class EfficientNetModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         num_classes = len(class_names)
+        self.num_classes = num_classes
         self.model = model(num_classes=num_classes, class_names=class_names)
         # All that rebuilding the network takes, as plain values: loads with weights_only.
         self.save_hyperparameters(
@@ -84,7 +85,8 @@ class EfficientNetModule(pl.LightningModule):
         self.optim = optim
         self.batch_size = batch_size
         self.label_smoothing = label_smoothing
-        self.mix = _mixer(mixup, cutmix, label_smoothing, num_classes)
+        self.alphas = {"mixup": mixup, "cutmix": cutmix}
+        self.mix = mixer(mixup, cutmix, label_smoothing, num_classes)
         self.seed = seed
         self.unreadable = Unreadable()
         self.scores = nn.ModuleDict(
@@ -95,6 +97,11 @@ class EfficientNetModule(pl.LightningModule):
             }
         )
         self.confusion = MulticlassConfusionMatrix(num_classes)
+
+    @property
+    def min_image_size(self) -> int:
+        """Return the side of the smallest pictures that leave the last stage a whole pixel."""
+        return 2 ** max(self.model.trunk.channels)
 
     def setup(self, stage: str) -> None:
         """Tell the data how the weights want to see pictures."""
@@ -112,7 +119,7 @@ class EfficientNetModule(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Compile in place, which keeps the tensors' names, once the norms' momenta are settled."""
-        batches = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+        batches = self.trainer.fit_loop.epoch_loop.total_batch_idx
         if self.compile_later and batches >= WARMUP_BATCHES:
             self.model.compile()
             self.compile_later = False
@@ -182,15 +189,20 @@ class EfficientNetModule(pl.LightningModule):
         self.unreadable.tell()
 
 
-def _mixer(mixup: float, cutmix: float, smoothing: float, num_classes: int) -> Mixup | None:
+def mixer(mixup: float, cutmix: float, smoothing: float, num_classes: int) -> Mixup | None:
     """Return timm's mixing of a batch with itself in reverse, or None if both are off.
 
-    One lambda a batch; the official code draws one a picture.
+    Each picture draws its lambda, as officially. With both each also draws which of the two it
+    gets; the official code mixes the first half of a batch and cuts the second.
     """
     if mixup == cutmix == 0:
         return None
     return Mixup(
-        mixup_alpha=mixup, cutmix_alpha=cutmix, label_smoothing=smoothing, num_classes=num_classes
+        mixup_alpha=mixup,
+        cutmix_alpha=cutmix,
+        mode="elem",
+        label_smoothing=smoothing,
+        num_classes=num_classes,
     )
 
 

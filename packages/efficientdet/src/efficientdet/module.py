@@ -92,6 +92,11 @@ class EfficientDetModule(pl.LightningModule):
         names = (*self.evaluation.metrics, *(("VOC_AP50",) if self.evaluation.voc else ()))
         return tuple(f"val/{name}" for name in names)
 
+    @property
+    def min_image_size(self) -> int:
+        """Return the side of the smallest pictures that leave the last level a whole pixel."""
+        return 2**self.model.spec.max_level
+
     def setup(self, stage: str) -> None:
         """Tell the data what the network takes for no picture: the colour that becomes zero."""
         red, green, blue = (round(value) for value in self.model.preprocessing.mean)

@@ -1,6 +1,7 @@
 """EfficientNetV2 by name or by spec."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,11 @@ import backbone
 from backbone import EfficientNet, NetSpec
 from backbone.errors import closest
 from efficientnetv2.specs import EFFICIENTNETV2
+
+# The official `preprocess_for_eval` looks at whole pictures from this size on, and below cuts off
+# a border that follows ImageNet's.
+SQUASHED_FROM = 320
+CROP_BORDER = 32
 
 
 def list_models() -> list[str]:
@@ -39,6 +45,10 @@ def create_model(
     """
     if isinstance(name, str):
         name = EFFICIENTNETV2[closest(name, EFFICIENTNETV2, what="model")]
+    size = changes.get("image_size", name.image_size)
+    if name.preprocessing.crop is None and size < SQUASHED_FROM:
+        cropped = replace(name.preprocessing, crop=size / (size + CROP_BORDER))
+        changes = {"preprocessing": cropped} | changes
     return backbone.create_model(
         name,
         num_classes=num_classes,

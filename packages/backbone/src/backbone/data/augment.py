@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data.auto_augment import (
+    RandAugment,
     augment_and_mix_transform,
     auto_augment_transform,
     rand_augment_transform,
@@ -30,7 +31,7 @@ _SECTION = re.compile(r"(?!t)[a-z]+\d+(\.\d+)?|t(weights|3a|3aw)")
 
 
 class TrainTransform:
-    """A random crop, resized; a flip; then a policy (arXiv:1905.11946, Sec. 5.2).
+    """A random crop, resized; a flip; a policy; a hole (arXiv:1905.11946, Sec. 5.2).
 
     The crop's area and aspect are drawn as torchvision does, ten times at most; the official
     code also asks it to hold a tenth of the picture, which any crop of 8 % nearly does.
@@ -43,11 +44,13 @@ class TrainTransform:
     Args:
         size: side of the result in pixels.
         interpolation: of the resizing.
-        scale: range of the crop's area, as a share of the picture.
+        scale: range of the crop's area, as a share of the picture; None squashes all of it.
         ratio: range of its aspect, width over height.
         flip: probability of a horizontal flip.
         policy: a policy in timm's words, such as ``v0`` (AutoAugment's) or ``rand-m10-n2``
             (RandAugment with magnitude 10, two operations) or ``augmix-m3``; None for none.
+        cutout: half the side of `cut_out`'s hole, as a share of the size; 0 is off.
+        magnitude: of RandAugment in place of the policy's own, need not be a whole number.
 
     Raises:
         UserError: timm does not know the policy.
@@ -58,35 +61,48 @@ class TrainTransform:
         size: int,
         *,
         interpolation: Interpolation,
-        scale: Sequence[float] = (0.08, 1.0),
+        scale: Sequence[float] | None = (0.08, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
         flip: float = 0.5,
         policy: str | None = None,
+        cutout: float = 0.0,
+        magnitude: float | None = None,
     ) -> None:
         self.size = size
         self.resample = _RESAMPLE[interpolation]
-        self.scale = list(scale)
+        self.scale = scale
         self.ratio = list(ratio)
         self.flip = flip
+        self.cutout = int(cutout * size)
         self.policy = _policy(policy)
+        if magnitude is not None and isinstance(self.policy, RandAugment):
+            for operation in self.policy.ops:
+                operation.magnitude = magnitude
 
     def __call__(self, image: np.ndarray, *, seed: int) -> np.ndarray:
         """Return ``(size, size, 3)``; all that is random follows from the seed."""
         picture = Image.fromarray(image)
         with seeded(seed):
-            top, left, height, width = RandomResizedCrop.get_params(
-                picture,  # pyright: ignore[reportArgumentType]
-                self.scale,
-                self.ratio,
-            )
+            box = self._box(picture)
             flip = random.random() < self.flip
-            box = (left, top, left + width, top + height)
             picture = _resized(picture, box, self.size, self.resample)
             if flip:
                 picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             if self.policy is not None:
                 picture = self.policy(picture)
+            if self.cutout:
+                return cut_out(np.array(picture), self.cutout)
         return np.asarray(picture)
+
+    def _box(self, picture: Image.Image) -> tuple[int, int, int, int]:
+        if self.scale is None:
+            return (0, 0, *picture.size)
+        top, left, height, width = RandomResizedCrop.get_params(
+            picture,  # pyright: ignore[reportArgumentType]
+            list(self.scale),
+            self.ratio,
+        )
+        return left, top, left + width, top + height
 
 
 class EvalTransform:
@@ -115,6 +131,26 @@ class EvalTransform:
             left, top = (width - side + 1) // 2, (height - side + 1) // 2
             box = (left, top, left + side, top + side)
         return np.asarray(_resized(Image.fromarray(image), box, self.size, self.resample))
+
+
+def magnitude(policy: str | None) -> float:
+    """Return RandAugment's magnitude; nothing if the policy is another."""
+    built = _policy(policy)
+    return float(built.ops[0].magnitude) if isinstance(built, RandAugment) else 0.0
+
+
+def cut_out(image: np.ndarray, half_side: int) -> np.ndarray:
+    """Fill a square around a random pixel with noise, in place (official ``cutout``).
+
+    Officially the noise is uniform in 0..1 of pixels that are normalised to -1..1.
+    """
+    height, width = image.shape[:2]
+    row, column = random.randrange(height), random.randrange(width)
+    rows = slice(max(0, row - half_side), row + half_side)
+    columns = slice(max(0, column - half_side), column + half_side)
+    hole = image[rows, columns]
+    hole[:] = np.random.randint(128, 256, hole.shape)  # noqa: NPY002  `seeded` seeds this one
+    return image
 
 
 @contextmanager

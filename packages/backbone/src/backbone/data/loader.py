@@ -2,7 +2,7 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from backbone.data.sampler import EpochSampler, PartSampler
+from backbone.data.sampler import Draw, EpochSampler, PartSampler
 from backbone.errors import UserError
+from backbone.stages import Progression, Stage
 
 
 class EpochData(pl.LightningDataModule):
@@ -23,6 +24,9 @@ class EpochData(pl.LightningDataModule):
         batch_size: pictures of one step on one device.
         num_workers: worker processes; None takes half of the cores, 8 at most.
         seed: the run's seed.
+
+    Attributes:
+        progression: the stages of a progressive training, read when loaders are made.
 
     Raises:
         UserError: the batch is empty.
@@ -42,6 +46,7 @@ class EpochData(pl.LightningDataModule):
             min(8, (os.cpu_count() or 2) // 2) if num_workers is None else num_workers
         )
         self.first_epoch = 0
+        self.progression: Progression | None = None
         self.splits: dict[str, Any] = {}
         self._checked: set[str] = set()
 
@@ -69,34 +74,55 @@ class EpochData(pl.LightningDataModule):
     def find_problem(self, split: str, i: int) -> str:
         """Return why a picture of a split cannot be read, or nothing."""
 
-    def state_dict(self) -> dict[str, int]:
-        """Return the epoch that a resumed training begins with.
+    @property
+    @abstractmethod
+    def last_stage(self) -> Stage:
+        """Return what a training shows if it is not progressive, and at the end if it is."""
+
+    @abstractmethod
+    def training_set(self, stage: Stage) -> Dataset[Any]:
+        """Return the training split as a stage shows it, to be indexed by a `Draw`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the epoch that a resumed training begins with, and the stages it goes through.
 
         Lightning tells the sampler as well, but only after the workers have begun to prefetch.
         """
         assert self.trainer is not None
-        return {"first_epoch": self.trainer.current_epoch + 1}
+        stages = None if self.progression is None else self.progression.to_dict()
+        return {"first_epoch": self.trainer.current_epoch + 1, "progression": stages}
 
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Begin with the epoch of `state_dict`."""
         self.first_epoch = state_dict["first_epoch"]
 
-    def shuffled(
-        self, dataset: Dataset[Any], num_pictures: int, *, collate: Callable[..., Any]
-    ) -> DataLoader[Any]:
-        """Return training batches, shuffled anew each epoch.
+    def shuffled(self, *, collate: Callable[..., Any]) -> DataLoader[Any]:
+        """Return training batches, shuffled anew each epoch and as each stage shows them.
 
         Raises:
             UserError: there are not enough pictures for one batch on every device.
         """
-        sampler = EpochSampler(num_pictures, seed=self.seed, batch_size=self.batch_size)
-        sampler.set_epoch(self.first_epoch)
+        stages = (self.last_stage,) if self.progression is None else self.progression.stages
+        num_pictures = self.num_pictures("train")
+        epoch = max(self.first_epoch, self.trainer.current_epoch if self.trainer else 0)
+        batch_size = self.batch_size_in(epoch)
+        sampler = EpochSampler(
+            num_pictures, seed=self.seed, batch_size=batch_size, progression=self.progression
+        )
+        sampler.set_epoch(epoch)
         if len(sampler) == 0:
             raise UserError(
                 f"data.batch_size={self.batch_size} is too much for {num_pictures} training "
                 "pictures on every device; choose a smaller one"
             )
-        return self._loader(dataset, sampler, self.batch_size, collate)
+        dataset = Staged([self.training_set(stage) for stage in stages])
+        return self._loader(dataset, sampler, batch_size, collate)
+
+    def batch_size_in(self, epoch: int) -> int:
+        """Return how many pictures the training's steps take in an epoch."""
+        if self.progression is None:
+            return self.batch_size
+        return self.progression.stages[self.progression.at(epoch + 1)].batch_size
 
     def in_order(
         self,
@@ -133,6 +159,20 @@ class EpochData(pl.LightningDataModule):
             # Its own, or each new iterator would draw from the one that stochastic depth uses.
             generator=torch.Generator(),
         )
+
+
+class Staged(Dataset[Any]):
+    """The training pictures as the stages of a progressive training show them.
+
+    Every draw says its stage, so that no batch that was read ahead is of another one.
+    """
+
+    def __init__(self, stages: Sequence[Dataset[Any]]) -> None:
+        self.stages = stages
+
+    def __getitem__(self, draw: Draw) -> Any:
+        """Return the picture of a draw."""
+        return self.stages[draw.stage][draw]
 
 
 def refuse_unreadable(find_problem: Callable[[int], str], count: int) -> None:

@@ -8,12 +8,13 @@ from typing import Any, Literal
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from backbone.data.augment import EvalTransform, TrainTransform
+from backbone.data.augment import EvalTransform, TrainTransform, magnitude
 from backbone.data.dataset import ClassificationDataset, collate
 from backbone.data.index import ImageIndex
 from backbone.data.loader import EpochData
 from backbone.errors import UserError
 from backbone.specs import Interpolation, Preprocessing
+from backbone.stages import Stage
 
 
 class ClassificationData(EpochData):
@@ -24,6 +25,7 @@ class ClassificationData(EpochData):
         read: takes ``root`` if there is one, returns the splits: ``val``, and if they are there
             ``train`` and ``test``.
         image_size: side of the network's input.
+        train_size: the same in training; None takes ``image_size``.
         batch_size: pictures of one step on one device.
         seed: the run's seed.
         num_workers: worker processes; None takes half of the cores, 8 at most.
@@ -35,6 +37,7 @@ class ClassificationData(EpochData):
         ratio: range of the crop's aspect.
         flip: probability of a horizontal flip.
         policy: AutoAugment or RandAugment in timm's words, or None.
+        cutout: see `TrainTransform`.
 
     Attributes:
         preprocessing: what the network's weights ask for; set by the module that trains it.
@@ -48,31 +51,39 @@ class ClassificationData(EpochData):
         image_size: int,
         batch_size: int,
         seed: int,
+        train_size: int | None = None,
         num_workers: int | None = None,
         eval_batch_size: int | None = None,
         in_channels: int = 3,
         interpolation: Interpolation | Literal["auto"] = "auto",
         crop: float | Literal["auto"] | None = "auto",
-        scale: Sequence[float] = (0.08, 1.0),
+        scale: Sequence[float] | None = (0.08, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
         flip: float = 0.5,
         policy: str | None = None,
+        cutout: float = 0.0,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
-        _check(image_size, in_channels, interpolation, crop)
-        _check_augmentation(scale, ratio, flip)
+        _check_size("model.image_size", image_size)
+        if train_size is not None:
+            _check_size("data.train_size", train_size)
+        _check(in_channels, interpolation, crop)
+        _check_augmentation(scale, ratio, flip, cutout)
         if eval_batch_size is not None and eval_batch_size < 1:
             raise UserError(f"data.eval_batch_size={eval_batch_size}: expected 1 or more")
         self.size = image_size
+        self.train_size = image_size if train_size is None else train_size
         self.eval_batch_size = eval_batch_size
         self.grey = in_channels == 1
         given = {"interpolation": interpolation, "crop": crop}
         self._given = {key: value for key, value in given.items() if value != "auto"}
         self.preprocessing = Preprocessing()
+        self._policy = policy
         self._augment = partial(
-            TrainTransform, image_size, scale=scale, ratio=ratio, flip=flip, policy=policy
+            TrainTransform, scale=scale, ratio=ratio, flip=flip, policy=policy, cutout=cutout
         )
-        self._augment(interpolation="bicubic")  # a mistaken policy is told before data are read
+        # A mistaken policy is told before data are read.
+        self._augment(self.train_size, interpolation="bicubic")
         self.splits = dict(read() if root is None else read(root))
 
     @property
@@ -96,11 +107,21 @@ class ClassificationData(EpochData):
         """Return the training batches, shuffled and augmented."""
         if "train" not in self.splits:
             raise UserError("data: this data set is for evaluation only; it has no training split")
-        index = self.splits["train"]
-        dataset = ClassificationDataset(
-            index, self._augment(interpolation=self._seen().interpolation), grey=self.grey
+        return self.shuffled(collate=collate)
+
+    @property
+    def last_stage(self) -> Stage:
+        """Return the size of the training pictures and RandAugment's magnitude."""
+        return Stage(self.train_size, magnitude=magnitude(self._policy), batch_size=self.batch_size)
+
+    def training_set(self, stage: Stage) -> ClassificationDataset:
+        """Return the training split, augmented."""
+        augment = self._augment(
+            stage.image_size,
+            interpolation=self._seen().interpolation,
+            magnitude=stage.magnitude,
         )
-        return self.shuffled(dataset, len(dataset), collate=collate)
+        return ClassificationDataset(self.splits["train"], augment, grey=self.grey)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation batches: whole pictures, in order."""
@@ -129,11 +150,12 @@ def data_of(trainer: pl.Trainer) -> ClassificationData:
     return trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _check(
-    image_size: object, in_channels: int, interpolation: str, crop: float | str | None
-) -> None:
-    if not isinstance(image_size, int) or image_size < 1:
-        raise UserError(f"model.image_size={image_size}: expected a side in pixels, such as 224")
+def _check_size(key: str, size: object) -> None:
+    if not isinstance(size, int) or size < 1:
+        raise UserError(f"{key}={size}: expected a side in pixels, such as 224")
+
+
+def _check(in_channels: int, interpolation: str, crop: float | str | None) -> None:
     if in_channels not in (1, 3):
         raise UserError(f"model.in_channels={in_channels}: pictures have 3 channels, or 1 in grey")
     if interpolation not in ("auto", "bicubic", "bilinear"):
@@ -142,10 +164,14 @@ def _check(
         raise UserError(f"data.crop={crop}: expected auto, null or a share in (0, 1]")
 
 
-def _check_augmentation(scale: Sequence[float], ratio: Sequence[float], flip: float) -> None:
-    if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:
-        raise UserError(f"data.scale={list(scale)}: expected two shares, such as [0.08,1.0]")
+def _check_augmentation(
+    scale: Sequence[float] | None, ratio: Sequence[float], flip: float, cutout: float
+) -> None:
+    if scale is not None and (len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1):
+        raise UserError(f"data.scale={list(scale)}: expected null or two shares, as [0.08,1.0]")
     if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1]:
         raise UserError(f"data.ratio={list(ratio)}: expected two ratios, such as [0.75,1.3333]")
     if not 0 <= flip <= 1:
         raise UserError(f"data.flip={flip}: expected a probability, such as 0.5")
+    if not 0 <= cutout < 1:
+        raise UserError(f"data.cutout={cutout}: expected a share of the side, such as 0.25, or 0")

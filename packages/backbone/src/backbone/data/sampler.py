@@ -12,17 +12,20 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import Sampler
 
+from backbone.stages import Progression
+
 
 class Draw(NamedTuple):
     """One picture of an epoch: its index in the data set and the seed of its augmentation.
 
-    The epoch travels along because worker processes outlive it and read ahead: they learn it from
-    nobody else.
+    Epoch and stage travel along because worker processes outlive them and read ahead: they learn
+    them from nobody else.
     """
 
     index: int
     seed: int
     epoch: int = 0
+    stage: int = 0
 
 
 class EpochSampler(Sampler[Draw]):
@@ -33,12 +36,21 @@ class EpochSampler(Sampler[Draw]):
         seed: the run's seed.
         batch_size: pictures of a batch. What does not fill a last batch in every process is left
             out of the epoch, never the same pictures twice; the shuffle picks others next time.
+        progression: the training's stages, if it has several.
     """
 
-    def __init__(self, num_pictures: int, *, seed: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        num_pictures: int,
+        *,
+        seed: int,
+        batch_size: int,
+        progression: Progression | None = None,
+    ) -> None:
         self.num_pictures = num_pictures
         self.seed = seed
         self.batch_size = batch_size
+        self.progression = progression
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -58,8 +70,15 @@ class EpochSampler(Sampler[Draw]):
         generator = torch.Generator().manual_seed(self.seed * 2**20 + epoch)
         order = torch.randperm(self.num_pictures, generator=generator)
         seeds = torch.randint(2**31, (self.num_pictures,), generator=generator)
-        for index in order[rank::world][: len(self)].tolist():
-            yield Draw(index, int(seeds[index]), epoch)
+        for i, index in enumerate(order[rank::world][: len(self)].tolist()):
+            stage = self.stage_of(i // self.batch_size, epoch)
+            yield Draw(index, int(seeds[index]), epoch, stage)
+
+    def stage_of(self, batch: int, epoch: int) -> int:
+        """Return the stage that a batch of an epoch belongs to."""
+        if self.progression is None:
+            return 0
+        return self.progression.at(epoch + (batch + 1) * self.batch_size / len(self))
 
 
 class PartSampler(Sampler[Draw]):

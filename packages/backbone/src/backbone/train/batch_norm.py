@@ -5,6 +5,7 @@ import torch
 
 from backbone.errors import UserError
 from backbone.layers import Norm
+from backbone.train.clock import epochs_in_all
 
 # After this many batches a fresh statistic is its own average, and the warm-up ends.
 WARMUP_BATCHES = 100
@@ -39,6 +40,7 @@ class BatchNormSchedule(pl.Callback):
         self.freeze_from = freeze_from
         self._fresh: set[str] = set()
         self._norms: list[tuple[Norm, float, bool]] = []
+        self._epochs = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Look whose statistics are fresh, before a resumed run gets those it had."""
@@ -46,6 +48,7 @@ class BatchNormSchedule(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the norms that learn, their momenta, and whether they are fresh."""
+        self._epochs = epochs_in_all(trainer)
         self._norms = [
             (norm, norm.momentum or 0.0, name in self._fresh)
             for name, norm in _norms(pl_module)
@@ -56,8 +59,9 @@ class BatchNormSchedule(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Set the momentum and the mode of this batch."""
-        batches = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx
-        late = trainer.global_step >= self.freeze_from * trainer.estimated_stepping_batches
+        batches = trainer.fit_loop.epoch_loop.total_batch_idx
+        time = trainer.current_epoch + batch_idx / int(trainer.num_training_batches)
+        late = time >= self.freeze_from * self._epochs
         for norm, momentum, fresh in self._norms:
             warming = fresh and batches < WARMUP_BATCHES
             norm.momentum = max(momentum, 1 / (batches + 1)) if warming else momentum

@@ -1,6 +1,5 @@
 """Optimizers: which tensors decay, how the learning rate scales, how gradients are clipped."""
 
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from backbone.errors import UserError
+from backbone.train.clock import epochs_done, epochs_in_all, progression_of, steps_in_epoch
 from backbone.train.schedule import Schedule, warmup_cosine
 
 # No warm-up takes more of a short training than this.
@@ -64,15 +64,23 @@ class OptimRecipe:
             trainer: knows how many devices, batches and epochs there are.
             batch_size: pictures of a batch on one device.
         """
-        if math.isinf(trainer.estimated_stepping_batches):
-            raise UserError("trainer.max_epochs=-1: the schedule needs an end; give a number")
-        steps = int(trainer.estimated_stepping_batches)
-        steps_in_epoch = math.ceil(
-            int(trainer.num_training_batches) / trainer.accumulate_grad_batches
+        progression = progression_of(trainer)
+
+        def growth() -> float:
+            """Return how many times larger the next step's batch is."""
+            if progression is None:
+                return 1.0
+            time = epochs_done(trainer) + 1 / steps_in_epoch(trainer)
+            return progression.stages[progression.at(time)].batch_size / batch_size
+
+        pictures = batch_size * trainer.world_size * trainer.accumulate_grad_batches
+        optimizer = self.build(model, batch_size=pictures)
+        schedule = self.build_schedule(
+            optimizer,
+            epochs=epochs_in_all(trainer),
+            time=lambda _: epochs_done(trainer),
+            growth=growth,
         )
-        batch_size *= trainer.world_size * trainer.accumulate_grad_batches
-        optimizer = self.build(model, batch_size=batch_size)
-        schedule = self.build_schedule(optimizer, steps=steps, steps_in_epoch=steps_in_epoch)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -91,13 +99,26 @@ class OptimRecipe:
             group["lr"] = rate * group.pop("lr_factor")
         return self.optimizer(groups, lr=rate)
 
-    def build_schedule(self, optimizer: Optimizer, *, steps: int, steps_in_epoch: int) -> LambdaLR:
-        """Return the per-step schedule of a training of so many steps."""
-        epochs = steps / steps_in_epoch
+    def build_schedule(
+        self,
+        optimizer: Optimizer,
+        *,
+        epochs: float,
+        time: Callable[[int], float],
+        growth: Callable[[], float] = lambda: 1.0,
+    ) -> LambdaLR:
+        """Return the per-step schedule of a training.
+
+        Args:
+            optimizer: what it steers.
+            epochs: length of the training.
+            time: returns the epochs that lie behind when so many steps are done.
+            growth: returns the factor of the next step's batch, which the rate follows.
+        """
         warmup = min(self.warmup_epochs, MAX_WARMUP_SHARE * epochs)
 
         def factor(step: int) -> float:
-            return self.schedule(step / steps_in_epoch, epochs=epochs, warmup=warmup)
+            return self.schedule(time(step), epochs=epochs, warmup=warmup) * growth()
 
         return LambdaLR(optimizer, factor)
 

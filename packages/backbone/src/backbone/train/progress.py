@@ -10,6 +10,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
 
+from backbone.train.clock import epochs_done, epochs_in_all, progression_of
+
 log = logging.getLogger(__name__)
 
 # ru_maxrss counts kibibytes on Linux and bytes on macOS.
@@ -19,22 +21,37 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 class Progress(RichProgressBar):
     """Lightning's rich bar with images/s, time left and memory, and a logged line for every score.
 
-    Images/s and the time left include everything: loading, validation, checkpoints. Memory is
+    Images/s and the time left include everything: loading, validation, checkpoints. In a
+    progressive training images/s falls as pictures grow, which the time left foresees. Memory is
     the peak of the GPU where there is one, else the peak of this process.
     """
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=5)
         self._started = 0.0
-        self._first_step = 0
-        self._batch_size = 0
+        self._pictures = 0
+        self._work_before = 0.0
+        self._epochs = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
         super().on_train_start(trainer, pl_module)
         self._started = time.monotonic()
-        self._first_step = trainer.global_step
-        self._batch_size = getattr(trainer.train_dataloader, "batch_size", 0)
+        self._pictures = 0
+        self._epochs = epochs_in_all(trainer)
+        self._work_before = self._work(trainer, float(trainer.current_epoch))
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the pictures."""
+        self._pictures += len(batch.images) * trainer.world_size
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def get_metrics(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule
@@ -55,17 +72,21 @@ class Progress(RichProgressBar):
         log.info("epoch %d/%d  %s", trainer.current_epoch + 1, trainer.max_epochs, values)
 
     def _pace(self, trainer: pl.Trainer) -> dict[str, str]:
-        steps = trainer.global_step - self._first_step
-        if steps < 1:
+        if not self._pictures:
             return {}
-        seconds = (time.monotonic() - self._started) / steps
-        left = (int(trainer.estimated_stepping_batches) - trainer.global_step) * seconds
-        images = self._batch_size * trainer.world_size * trainer.accumulate_grad_batches
+        seconds = time.monotonic() - self._started
+        work = self._work(trainer, epochs_done(trainer))
+        left = seconds * (1 - work) / (work - self._work_before)
         return {
-            "images/s": f"{images / seconds:.1f}",
+            "images/s": f"{self._pictures / seconds:.1f}",
             "left": f"{int(left // 3600)}:{int(left % 3600 // 60):02d}:{int(left % 60):02d}",
             "memory": f"{_peak_memory() / 2**30:.1f}G",
         }
+
+    def _work(self, trainer: pl.Trainer, epochs: float) -> float:
+        """Return the share of the work that is done, larger pictures counting for more."""
+        progression = progression_of(trainer)
+        return progression.work_done(epochs) if progression else epochs / self._epochs
 
 
 def _peak_memory() -> int:

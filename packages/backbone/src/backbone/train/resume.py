@@ -6,14 +6,22 @@ import torch
 from torch import nn
 
 from backbone.errors import UserError
+from backbone.stages import Progression
 
 
-def check_resumable(path: str | Path, module: nn.Module, *, max_epochs: int) -> None:
+def check_resumable(
+    path: str | Path,
+    module: nn.Module,
+    *,
+    max_epochs: int,
+    progression: Progression | None = None,
+) -> None:
     """Make sure that a training can go on from ``path``, before anything expensive happens.
 
     Raises:
         UserError: it is missing, cannot be read, holds no state of a training, that of another
-            network than ``module``'s, or one that has seen ``max_epochs`` already.
+            network than ``module``'s, one that has seen ``max_epochs`` already, or one that goes
+            through other stages than ``progression``.
     """
     if not Path(path).is_file():
         raise UserError(f"ckpt_path={path}: there is no such file")
@@ -37,3 +45,22 @@ def check_resumable(path: str | Path, module: nn.Module, *, max_epochs: int) -> 
             f"ckpt_path={path} has trained for {content['epoch'] + 1} epochs, which is all of "
             f"trainer.max_epochs={max_epochs}; a larger number trains on, with a longer schedule"
         )
+    states = [content.get(name) for name in ("ClassificationData", "DetectionData")]
+    plain = next((state.get("progression") for state in states if state), None)
+    stored = None if plain is None else Progression.from_dict(plain)
+    if stored != progression:
+        raise UserError(
+            f"ckpt_path={path} was trained {_described(stored)}, and this training is "
+            f"{_described(progression)}; resume with the settings it was trained with, or start "
+            "anew from it with weights"
+        )
+
+
+def _described(progression: Progression | None) -> str:
+    if progression is None:
+        return "without progressive stages"
+    told = ", ".join(
+        f"{stage.image_size} until {end:g}"
+        for stage, end in zip(progression.stages, progression.ends, strict=True)
+    )
+    return f"in stages (image size until epoch: {told})"

@@ -57,3 +57,16 @@ def warmup_staircase(
     if epoch < warmup:
         return epoch / warmup
     return decay_rate ** math.floor(epoch / decay_epochs)
+
+
+def warmup_constant(epoch: float, *, epochs: float, warmup: float) -> float:
+    """Return the factor of EfficientNetV2's official fine-tuning: linear warm-up, then one rate.
+
+    The paper says cosine (arXiv:2104.00298, Sec. 5.1). It does not look at ``epochs``.
+
+    Args:
+        epoch: time since the start.
+        epochs: length of the whole training.
+        warmup: length of the warm-up.
+    """
+    return epoch / warmup if epoch < warmup else 1.0

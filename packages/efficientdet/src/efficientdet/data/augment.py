@@ -140,6 +140,7 @@ class Augment:
         transforms: what comes after it, such as flips and colour.
         min_box: shorter boxes, in pixels of the result, are dropped; officially only empty ones.
         policy: see `Policy`; None for none.
+        magnitude: of RandAugment in place of the policy's own, need not be a whole number.
         grid_mask: probability of `grid_mask`.
         pad_colour: RGB of what the picture does not cover.
         antialias: see `ScaleJitter`.
@@ -153,6 +154,7 @@ class Augment:
         transforms: Sequence[A.BasicTransform] = (),
         min_box: float = 1.0,
         policy: str | None = None,
+        magnitude: float | None = None,
         grid_mask: float = 0.0,
         pad_colour: tuple[int, int, int] = PAD_COLOUR,
         antialias: bool = False,
@@ -161,10 +163,12 @@ class Augment:
         self.scale = scale
         self.pad_colour = pad_colour
         self.policy = None if policy is None else Policy(policy)
+        if self.policy is not None and magnitude is not None:
+            self.policy.magnitude = magnitude
         self.grid_mask = grid_mask
         jitter = ScaleJitter(size, scale, pad_colour=pad_colour, antialias=antialias)
-        self.compose = _compose([jitter, *transforms], min_box)
         # Albumentations ties a transform to its pipeline, hence the copies.
+        self.compose = _compose([jitter, *deepcopy(list(transforms))], min_box)
         as_it_is = ScaleJitter(size, (1.0, 1.0), pad_colour=pad_colour)
         self.finishing = _compose([as_it_is, *deepcopy(list(transforms))], min_box)
 

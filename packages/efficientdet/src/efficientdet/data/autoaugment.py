@@ -6,7 +6,7 @@ paper's policy is ``v0``; ``v1`` to ``v3`` are others that the same authors foun
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -17,7 +17,7 @@ from efficientdet.data.operations import Picture
 
 # A policy: of its rows one is drawn, whose (operation, probability, level) follow each other.
 # A probability of 0 is what the search found as well, and keeps the rows comparable.
-Row = list[tuple[str, float, int]]
+Row = Sequence[tuple[str, float, float]]
 
 _V0: list[Row] = [
     [("TranslateX_BBox", 0.6, 4), ("Equalize", 0.8, 10)],
@@ -133,7 +133,8 @@ class Policy:
                 f"data.policy={name} is unknown; there are {', '.join(POLICIES)}, RandAugment such "
                 "as rand-n1-m15, and null for none"
             )
-        self.num_layers, self.magnitude = (int(n) for n in match.groups()) if match else (0, 0)
+        layers, magnitude = match.groups() if match else (0, 0)
+        self.num_layers, self.magnitude = int(layers), float(magnitude)
 
     def __call__(self, picture: Picture, rng: np.random.Generator) -> Picture:
         """Return the picture as one draw of the policy makes it."""

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from backbone.data.loader import EpochData
 from backbone.errors import UserError
+from backbone.stages import Stage
 from efficientdet.data.augment import PAD_COLOUR, Augment
 from efficientdet.data.autoaugment import Policy
 from efficientdet.data.dataset import (
@@ -119,18 +120,28 @@ class DetectionData(EpochData):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, shuffled and augmented."""
-        index = self.splits["train"]
+        return self.shuffled(collate=collate)
+
+    @property
+    def last_stage(self) -> Stage:
+        """Return the longer side, RandAugment's magnitude and the probability of mixup."""
+        magnitude = 0.0 if self.policy is None else float(Policy(self.policy).magnitude)
+        return Stage(max(self.size), magnitude, self.mixing["mixup"], batch_size=self.batch_size)
+
+    def training_set(self, stage: Stage) -> DetectionDataset:
+        """Return the training split, augmented."""
+        factor = stage.image_size / max(self.size)
         augment = Augment(
-            self.size,
+            (round(self.size[0] * factor), round(self.size[1] * factor)),
             scale=self.scale,
             transforms=self.transforms,
             policy=self.policy,
+            magnitude=stage.magnitude,
             grid_mask=self.grid_mask,
             pad_colour=self.pad_colour,
         )
-        mixing = Mixing(**self.mixing, closed_from=self._closed_from())
-        dataset = DetectionDataset(index, augment, mixing=mixing, crowd=self.crowd)
-        return self.shuffled(dataset, len(index), collate=collate)
+        mixing = Mixing(**self.mixing | {"mixup": stage.mixup}, closed_from=self._closed_from())
+        return DetectionDataset(self.splits["train"], augment, mixing=mixing, crowd=self.crowd)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation batches: whole pictures, in order."""
