@@ -1,0 +1,97 @@
+"""Progressive learning through ``tools/train.py``, for every task and on two processes."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).parent.parent
+DETECTOR = (
+    "task=det",
+    "progressive=on",
+    "callbacks.progressive.stages=2",
+    "data.read.num_train=16",
+    "data.read.num_val=3",
+    "data.read.picture_size=192",
+    "data.num_workers=1",
+    "data.mixup=0.5",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=1",
+    "callbacks.media=null",
+    "logger=csv",
+)
+CLASSIFIER = (
+    "task=clsv2",
+    "data.read.num_train=16",
+    "data.read.num_val=7",
+    "data.batch_size=4",
+    "data.num_workers=1",
+    "trainer.accelerator=cpu",
+    "trainer.check_val_every_n_epoch=1",
+    "callbacks.media=null",
+    "logger=csv",
+)
+
+
+def train(folder: Path, run: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tools/train.py"), *arguments]
+    command += [f"hydra.run.dir={folder / run}", f"paths.cache_dir={folder / 'cache'}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def changes(run: Path, *names: str) -> list[tuple[float, ...]]:
+    rows = csv.DictReader((run / "metrics.csv").read_text().splitlines())
+    keys = ["step", *(f"progressive/{name}" for name in names)]
+    return [tuple(float(row[key]) for key in keys) for row in rows if row[keys[-1]]]
+
+
+def test_a_detector_on_two_processes(tmp_path: Path) -> None:
+    settings = (
+        *DETECTOR,
+        "callbacks.progressive.interpolation=paper",
+        "callbacks.progressive.batch=constant_memory",
+        "data.batch_size=2",
+        "trainer.max_epochs=2",
+        "trainer.devices=2",
+        "trainer.strategy=ddp",
+    )
+    done = train(tmp_path, "run", *settings)
+    assert done.returncode == 0, done.stderr
+    # 2 * 192**2 / 128**2 = 4.5 pictures, of which 4: 16 / 2 / 4 = 2 steps, then 16 / 2 / 2 = 4.
+    found = changes(tmp_path / "run", "image_size", "batch_size", "mixup")
+    assert found == [(0, 128, 4, 0), (2, 192, 2, 0.5)]
+    content = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert content["global_step"] == 6
+    assert done.stdout.count("stage 2 of 2: image size 192, mixup 0.5, batch size 2") == 1
+
+
+def test_a_classifier_goes_on_within_a_stage(tmp_path: Path) -> None:
+    target = "_target_:pytorch_lightning.callbacks.ModelCheckpoint"
+    every = f"+callbacks.every={{{target},dirpath:{tmp_path}/every,save_top_k:-1}}"
+    done = train(tmp_path, "whole", *CLASSIFIER, "trainer.max_epochs=6", every)
+    assert done.returncode == 0, done.stderr
+    # Officially 41, 46, 50, 55: quarters of the way from 37 = round(2 / 3 * 55), where the
+    # official 192 of 224 make 55 of the drawn pictures' 64.
+    # Of 6 * 4 steps a stage takes 6, one epoch and a half.
+    assert changes(tmp_path / "whole", "image_size") == [(0, 41), (6, 46), (12, 50), (18, 55)]
+    last = f"ckpt_path={tmp_path}/every/epoch=3-step=16.ckpt"
+    last = last.replace("=epoch", "\\=epoch")
+
+    done = train(tmp_path, "resumed", *CLASSIFIER, "trainer.max_epochs=6", last)
+    assert done.returncode == 0, done.stderr
+    assert changes(tmp_path / "resumed", "image_size") == [(16, 50), (18, 55)]
+
+    for arguments, message in (
+        ((last, "trainer.max_epochs=8"), f"error: {last} was trained in stages"),
+        ((last, "trainer.max_epochs=6", "progressive=off"), "and this training is without"),
+        (("trainer.max_epochs=3",), "error: progressive: 4 stages do not fit into 3 epochs"),
+        (("recipe.source=googel",), "error: recipe.source=googel: expected official or paper"),
+        (("callbacks.progressive.first_size=60",), "first_size=60: expected 32 pixels"),
+    ):
+        done = train(tmp_path, "refused", *CLASSIFIER, *arguments)
+        assert done.returncode == 2, done.stderr
+        assert message in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert not (tmp_path / "refused").exists()
