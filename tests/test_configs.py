@@ -5,7 +5,7 @@ from importlib import import_module
 import _launch
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from backbone.errors import UserError
 from backbone.specs import EFFICIENTNET
@@ -95,6 +95,69 @@ def test_official_recipe_is_the_default_on_imagenet() -> None:
     assert (config.trainer.max_epochs, config.trainer.gradient_clip_val) == (350, 0)
     assert config.callbacks.ema.decay == 0.9999
     assert (config.data.scale, config.data.policy) == ([0.08, 1.0], "v0")
+
+
+def test_official_v2_recipe_is_the_default_of_clsv2() -> None:
+    # Official `effnetv2_configs.py`, `hparams.py`, `datasets.py`.
+    config = composed("task=clsv2", "model=v2_m", "data=imagefolder", "data.root=x")
+    assert (config.data.train_size, config.data.image_size) == (384, 480)
+    assert (config.data.policy, config.data.scale) == ("rand-m15-n2-mmax15-p1", [0.05, 1.0])
+    assert (config.task.mixup, config.task.cutmix, config.task.model.dropout) == (0.2, 0.2, 0.3)
+    assert (config.task.label_smoothing, config.task.model.survival) == (0.1, 0.8)
+    optim = config.task.optim
+    assert (optim.lr, optim.base_batch_size, optim.weight_decay) == (0.016, 256, 1e-5)
+    assert (optim.warmup_epochs, optim.decay_biases) == (5, False)
+    assert (optim.schedule.decay_rate, optim.schedule.decay_epochs) == (0.97, 2.4)
+    assert (config.trainer.max_epochs, config.trainer.gradient_clip_val) == (350, 0)
+    assert config.callbacks.ema.decay == 0.9999
+    stages = config.callbacks.progressive
+    assert (stages.interpolation, stages.stages, stages.first_magnitude) == ("official", 4, 5)
+
+    paper = ("task=clsv2", "model=v2_m", "recipe.source=paper", "data=imagefolder", "data.root=x")
+    config = composed(*paper)  # Table 6
+    assert (config.data.train_size, config.data.policy) == (380, "rand-m20-n2-mmax20-p1")
+    assert (config.task.mixup, config.task.cutmix, config.task.model.dropout) == (0.2, 0, 0.4)
+    assert config.callbacks.progressive.interpolation == "paper"
+
+    for model, size in (("b7", 480), ("v2_b3", 240), ("lite0", 176)):
+        config = composed("task=clsv2", f"model={model}", "data=imagefolder", "data.root=x")
+        assert (config.data.train_size, config.data.policy) == (size, "v0")
+    assert composed("task=clsv2", "progressive=off").callbacks.progressive is None
+    assert composed("task=det", "progressive=on").callbacks.progressive.stages == 4
+    assert composed("task=cls").callbacks.progressive is None
+
+
+def test_v2_experiments_hold_the_official_numbers() -> None:
+    config = composed("experiment=v2_imagenet21k", "data.root=x")
+    assert (config.data.image_size, config.data.train_size, config.data.policy) == (224, 224, None)
+    assert (config.trainer.max_epochs, config.optim.lr, config.optim.base_batch_size) == (
+        60,
+        0.008,
+        256,
+    )
+    assert (config.model.dropout, config.model.survival) == (1e-6, 1.0)
+    assert (config.task.label_smoothing, config.optim.warmup_epochs) == (0, 1)
+    assert config.callbacks.progressive is None
+
+    config = composed("experiment=v2_imagenet_ft", "data.root=x", "weights=y", "model=v2_l")
+    assert (config.data.train_size, config.data.image_size) == (480, 480)
+    assert (config.data.scale, config.data.crop, config.data.policy) == (None, None, None)
+    assert (config.data.cutout, config.callbacks.ema.decay) == (0.25, 0.9996)
+    assert (config.trainer.max_epochs, config.optim.lr, config.model.survival) == (15, 0.0005, 0.8)
+    assert (config.task.mixup, config.task.cutmix, config.task.label_smoothing) == (0, 0, 0.1)
+    assert OmegaConf.missing_keys(composed("experiment=v2_imagenet_ft", "data.root=x")) == {
+        "weights"
+    }
+
+    config = composed("experiment=v2_transfer", "weights=y")
+    assert (config.optim.lr, config.optim.base_batch_size, config.optim.weight_decay) == (
+        0.001,
+        512,
+        0,
+    )
+    assert config.optim.schedule._target_ == "backbone.train.schedule.warmup_cosine"
+    pictures = 50_000 * (1 - config.data.read.val_fraction)
+    assert 10_000 <= config.trainer.max_epochs * (pictures // 512) < 10_100
 
 
 def test_experiments_have_the_last_word_but_for_the_command_line() -> None:

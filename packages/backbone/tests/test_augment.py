@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from backbone.data.augment import EvalTransform, TrainTransform, seeded
+from backbone.data.augment import EvalTransform, TrainTransform, magnitude, seeded
 from backbone.errors import UserError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
@@ -99,6 +99,40 @@ def test_whole_picture_without_flip_is_the_picture() -> None:
     assert np.array_equal(transform(square, seed=0), square)
     flipped = train(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=1.0)
     assert np.array_equal(flipped(square, seed=0), square[:, ::-1])
+
+
+def test_training_pictures_may_be_squashed() -> None:
+    found = TrainTransform(20, interpolation="bilinear", scale=None, flip=0.0)(NOISE, seed=0)
+    expected = Image.fromarray(NOISE).resize((20, 20), Image.Resampling.BILINEAR)
+    assert np.array_equal(found, np.asarray(expected))
+
+
+def test_cutout_fills_a_square_around_a_random_pixel() -> None:
+    transform = TrainTransform(32, interpolation="bilinear", scale=None, flip=0.0, cutout=0.25)
+    black = np.zeros((32, 32, 3), np.uint8)
+    sides = set()
+    for seed in range(40):
+        found = transform(black, seed=seed)
+        rows, columns = (found.max(axis) > 0 for axis in ((1, 2), (0, 2)))
+        hole = found[rows][:, columns]
+        # All of it is noise of the brighter half: 0..1 where pixels are -1..1.
+        assert hole.min() >= 128
+        assert hole.std() > 20
+        sides |= {rows.sum(), columns.sum()}
+        assert found.sum() == hole.sum(dtype=np.int64)
+    # A quarter of 32 to either side of the pixel, unless the picture ends before.
+    assert max(sides) == 16
+    assert min(sides) >= 8
+
+
+def test_magnitudes_need_not_be_whole() -> None:
+    def operations(policy: str, **settings: float) -> list[float]:
+        transform = TrainTransform(8, interpolation="bilinear", policy=policy, **settings)
+        return [operation.magnitude for operation in transform.policy.ops]
+
+    assert set(operations("rand-m9-n2")) == {9} == {magnitude("rand-m9-n2")}
+    assert set(operations("rand-m9-n2", magnitude=6.67)) == {6.67}
+    assert magnitude("v0") == magnitude("augmix-m3") == magnitude(None) == 0
 
 
 def test_crops_have_the_asked_area() -> None:

@@ -66,6 +66,13 @@ def test_published_sizes_and_dropouts() -> None:
         (224, 0.2), (240, 0.2), (260, 0.3), (300, 0.3),
     ]  # fmt: skip
     # At 320 pixels and above the official evaluation squashes the whole picture.
+    # The official `preprocess_for_eval` crops below 320 pixels, whatever the network.
+    small = create_model("efficientnetv2_s", num_classes=2, image_size=256)
+    assert small.spec.preprocessing.crop == 256 / 288
+    assert (
+        create_model("efficientnetv2_s", num_classes=2, image_size=320).spec.preprocessing.crop
+        is None
+    )
     crops = [spec.preprocessing.crop for spec in EFFICIENTNETV2.values()]
     assert crops == [None] * 4 + [224 / 256, 240 / 272, 260 / 292, 300 / 332]
 

@@ -1,0 +1,156 @@
+"""``tools/compare.py`` as a user runs it."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import _launch
+import compare
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from backbone.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+TINY = (
+    "rows=none",
+    "device=cpu",
+    "precision=32-true",
+    "batch_size=2",
+    "+rows.one.model=efficientnet_b0",
+    "+rows.one.recipe=v1",
+    "+rows.one.size=64",
+    "+rows.two.model=efficientnetv2_b0",
+    "+rows.two.baseline=one",
+)
+
+
+def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "tools/compare.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_rows_that_fit_are_measured_and_the_others_are_told(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = call(
+        tmp_path, *TINY, "rounds=1", "warmup=0", "steps=1", "num_workers=0", "loader_batches=1",
+        "memory_limit=0.75", "epochs=10", "images=36000", "devices=2", "+rows.two.size=64",
+        "+rows.two.paper_hours=2.5", "+rows.two.top1=78.7", "+rows.one.paper_hours=10",
+        "+rows.big={model:efficientnetv2_b0,size:64,batch_size:1024}", "logger=wandb",
+        f"hydra.run.dir={run}",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "out of memory in training 1024 pictures of 64 px" in done.stdout
+    one, two, big = csv.DictReader((run / "compare.csv").read_text().splitlines())
+    assert (big["name"], big["hours_median"]) == ("big", "")
+    assert big["failure"].startswith("out of memory")
+    content = json.loads((run / "compare.json").read_text())
+    for line, measured in zip((one, two), content["measurements"], strict=False):
+        (step,) = measured["steps"][0]
+        (loader,) = measured["loader"][0]
+        # 360,000 pictures on two devices, at the rate of steps of 2 or of the loader.
+        hours = 360_000 / min(2 / step["step"], loader) / 2 / 3600
+        assert float(line["hours_median"]) == pytest.approx(hours)
+        assert 0.05 < float(line["peak_gib"]) < 0.75
+    (ratio,) = content["ratios"]
+    assert (ratio["row"], ratio["baseline"], ratio["paper_training"]) == ("two", "one", 4)
+    measured = float(one["hours_median"]) / float(two["hours_median"])
+    assert ratio["training"]["median"] == pytest.approx(measured)
+    page = (run / "compare.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    for name in ("accuracy.png", "throughput.png"):
+        assert (run / name).read_bytes().startswith(b"\x89PNG")
+    # Nobody is logged in here: offline, in the run's folder.
+    media = run.glob("wandb/offline-run-*/files/media/*")
+    assert {"images", "table"} <= {path.name for path in media}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_rows_are_trained(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = "data=figures,data.read.num_train=16,data.read.num_val=7,data.read.picture_size=32"
+    small += ",model.image_size=32,data.num_workers=0,trainer.check_val_every_n_epoch=1"
+    done = call(
+        tmp_path, *TINY, "mode=train", "epochs=2", "batch_size=4", "train.seeds=[3]",
+        "train.target=0.01", f"train.overrides=[{small}]", "~rows.one.size",
+        "+rows.two.train=[data=cocoo]", f"hydra.run.dir={run}",
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert "data=cocoo: did you mean coco" in done.stdout
+    one, two = csv.DictReader((run / "compare.csv").read_text().splitlines())
+    assert two["failure"].startswith("exit status 2: data=cocoo")
+    (curve,) = json.loads((run / "compare.json").read_text())["trainings"][0]["curves"].values()
+    rows = csv.DictReader((run / "one-seed3/metrics.csv").read_text().splitlines())
+    scores = [float(row["val/top1"]) for row in rows if row["val/top1"]]
+    assert curve["scores"] == scores
+    assert len(scores) == 2
+    assert float(one["score_mean"]) == scores[-1] == float(one["score_at_equal_time_mean"])
+    assert 0 < curve["minutes"][0] < curve["minutes"][1] == float(one["minutes_mean"]) < 5
+    assert (run / "scores.png").is_file()
+
+
+def composed(*overrides: str) -> DictConfig:
+    _launch.register_resolvers()
+    with initialize_config_dir(str(_launch.CONFIGS), version_base="1.3"):
+        return compose("compare", [*overrides, "paths.output_dir=x"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mode=fast"], "mode 'fast' is unknown; accepted: throughput, train"),
+        (["rows=none"], "rows: there is none"),
+        ([*TINY, "+rows.two.size=31"], "rows.two.size=31: expected 32 pixels"),
+        (["images=0"], "images=0: expected a whole number of 1 or more"),
+        (["devices=0"], "devices=0: expected a whole number of 1 or more"),
+        (["epochs=0.5"], "epochs=0.5: expected 1 or more"),
+        (["device=cuda"], "device=cuda: PyTorch sees no GPU here; take device=cpu"),
+        (["device=tpu"], "device 'tpu' is unknown"),
+        (["precision=int8"], "precision 'int8' is unknown"),
+        (["only=[b9]"], "row of only 'b9' is unknown"),
+        (["logger=tensorboard"], "logger=tensorboard: a comparison takes none or wandb"),
+        (["mode=train", "train.seeds=[]"], r"train.seeds=\[\]"),
+    ],
+)
+def test_mistakes_are_told(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match=message):
+        compare.compare(composed(*arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rows=table8"], "rows=table8: did you mean table7 .*available: none, table10"),
+        (["device=cpu", "rouns=3"], "key 'rouns' is unknown; did you mean rounds"),
+        (["images=many"], "images=many: expected a number"),
+    ],
+)
+def test_command_lines_are_checked(arguments: list[str], message: str) -> None:
+    _launch.register_resolvers()
+    with pytest.raises(UserError, match=message):
+        _launch.check_overrides("compare", arguments)
+
+
+def test_sound_command_lines_pass() -> None:
+    _launch.register_resolvers()
+    _launch.check_overrides(
+        "compare",
+        ["rows=table10", "images=1281167", "devices=32", "only=[b7]", "+rows.b7.batch_size=16",
+         "rows.v2_m.baseline=null", "logger=wandb", "~rows.v2_m.top1"],
+    )  # fmt: skip
+
+
+def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    done = call(tmp_path, "rows=table7", "device=cpu", "+rows.mine.model=efficientnet_b9")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: rows.mine.model 'efficientnet_b9' is unknown; did you")
+    assert len(done.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
