@@ -4,8 +4,9 @@ from importlib import import_module
 
 import _launch
 import pytest
+import timm
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from backbone.errors import UserError
 from backbone.specs import EFFICIENTNET
@@ -145,9 +146,11 @@ def test_v2_experiments_hold_the_official_numbers() -> None:
     assert (config.data.cutout, config.callbacks.ema.decay) == (0.25, 0.9996)
     assert (config.trainer.max_epochs, config.optim.lr, config.model.survival) == (15, 0.0005, 0.8)
     assert (config.task.mixup, config.task.cutmix, config.task.label_smoothing) == (0, 0, 0.1)
-    assert OmegaConf.is_missing(composed("experiment=v2_imagenet_ft", "data.root=x"), "weights")
+    config = composed("experiment=v2_imagenet_ft", "data.root=x", "model=v2_m")
+    assert config.task.model.weights == "tf_efficientnetv2_m.in21k"
+    assert timm.is_model_pretrained("tf_efficientnetv2_m.in21k")
 
-    config = composed("experiment=v2_transfer", "weights=y")
+    config = composed("experiment=v2_transfer")
     assert (config.optim.lr, config.optim.base_batch_size, config.optim.weight_decay) == (
         0.001,
         512,
