@@ -14,7 +14,7 @@ ALLOWED = {
     "efficientdet": {"backbone", "efficientdet"},
     "efficientnetv2": {"backbone", "efficientnetv2"},
 }
-LIGHTNING_HOMES = {"module.py", "tracking.py"}
+LIGHTNING_HOMES = {"module.py", "tracking.py", "progressive.py"}
 
 
 def imports(path: Path) -> set[str]:

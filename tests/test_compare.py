@@ -22,7 +22,6 @@ TINY = (
     "batch_size=2",
     "+rows.one.model=efficientnet_b0",
     "+rows.one.recipe=v1",
-    "+rows.one.size=64",
     "+rows.two.model=efficientnetv2_b0",
     "+rows.two.baseline=one",
 )
@@ -37,7 +36,8 @@ def test_rows_that_fit_are_measured_and_the_others_are_told(tmp_path: Path) -> N
     run = tmp_path / "run"
     done = call(
         tmp_path, *TINY, "rounds=1", "warmup=0", "steps=1", "num_workers=0", "loader_batches=1",
-        "memory_limit=0.75", "epochs=10", "images=36000", "devices=2", "+rows.two.size=64",
+        "memory_limit=0.75", "epochs=10", "images=36000", "devices=2",
+        "+rows.one.size=64", "+rows.two.size=64",
         "+rows.two.paper_hours=2.5", "+rows.two.top1=78.7", "+rows.one.paper_hours=10",
         "+rows.big={model:efficientnetv2_b0,size:64,batch_size:1024}",
         "+rows.two.paper_images_per_second=5739", "precision=bf16-mixed", f"hydra.run.dir={run}",
@@ -63,6 +63,8 @@ def test_rows_that_fit_are_measured_and_the_others_are_told(tmp_path: Path) -> N
     assert (ratio["row"], ratio["baseline"], ratio["paper_training"]) == ("two", "one", 4)
     measured = float(one["hours_median"]) / float(two["hours_median"])
     assert ratio["training"]["median"] == pytest.approx(measured)
+    (line,) = csv.DictReader((run / "ratios.csv").read_text().splitlines())
+    assert float(line["training_median"]) == ratio["training"]["median"]
     page = (run / "compare.html").read_text()
     assert page.count("data:image/png;base64,") == 2
     for name in ("accuracy.png", "throughput.png"):
@@ -79,7 +81,7 @@ def test_rows_are_trained(tmp_path: Path) -> None:
     )  # fmt: skip
     done = call(
         tmp_path, *TINY, "mode=train", "epochs=2", "batch_size=4", "train.seeds=[3]",
-        "train.target=0.01", f"train.overrides={list(small)}", "~rows.one.size",
+        "train.target=0.01", f"train.overrides={list(small)}",
         "+rows.two.train=['data=cocoo']", f"hydra.run.dir={run}",
     )  # fmt: skip
     assert done.returncode == 1, done.stdout + done.stderr
@@ -116,6 +118,7 @@ def composed(*overrides: str) -> DictConfig:
         (["device=tpu"], "device 'tpu' is unknown"),
         (["precision=int8"], "precision 'int8' is unknown"),
         (["only=[b9]"], "row of only 'b9' is unknown"),
+        (["only=b8"], "row of only 'b8' is unknown"),
         (["logger=tensorboard"], "logger=tensorboard: a comparison takes none or wandb"),
         (["mode=train", "train.seeds=[]"], r"train.seeds=\[\]"),
     ],

@@ -15,17 +15,14 @@ from backbone.data.loader import EpochData
 from backbone.errors import UserError, closest
 from backbone.stages import Progression, Stage
 from efficientnetv2.schedule import (
-    FIRST_SIZE,
     INTERPOLATIONS,
     NUM_STAGES,
     constant_memory,
+    first_size,
     stage_ends,
 )
 
 log = logging.getLogger(__name__)
-
-# Where less than 1.5 times the official first size is trained with, stages start at this share.
-_FIRST_SHARE = 2 / 3
 
 
 @runtime_checkable
@@ -113,7 +110,7 @@ class ProgressiveLearning(pl.Callback):
         data.progression = Progression(stages, ends)
 
     def _first(self, last: Stage, smallest: int) -> Stage:
-        size = self.first_size or min(FIRST_SIZE, round(_FIRST_SHARE * last.image_size))
+        size = self.first_size or first_size(last.image_size)
         if not smallest <= size <= last.image_size:
             raise UserError(
                 f"{_key('first_size')}={size}: expected {smallest} pixels, the least that this "

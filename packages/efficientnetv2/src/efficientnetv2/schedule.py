@@ -11,9 +11,16 @@ from dataclasses import replace
 from backbone.errors import UserError
 from backbone.stages import Stage
 
-# Both papers' and the code's smallest size, and number of stages.
+# The paper's and the code's smallest size, and number of stages.
 FIRST_SIZE = 128
 NUM_STAGES = 4
+# Where less than 1.5 times the first size is the last, stages start at this share of it.
+_FIRST_SHARE = 2 / 3
+
+
+def first_size(last: int) -> int:
+    """Return the size that stages start from if nothing else is said, in pixels."""
+    return min(FIRST_SIZE, round(_FIRST_SHARE * last))
 
 
 def paper_stages(first: Stage, last: Stage, count: int) -> tuple[Stage, ...]:

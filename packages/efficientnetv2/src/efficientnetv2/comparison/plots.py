@@ -1,0 +1,79 @@
+"""What a comparison found, as pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from efficientnetv2.comparison.projection import Projection
+from efficientnetv2.comparison.throughput import Outcome
+from efficientnetv2.comparison.training import Trained
+
+SIZE = (7.0, 4.5)
+DPI = 120
+
+
+def plot_accuracy(
+    path: Path, outcomes: Sequence[Outcome], projections: Sequence[Projection | None]
+) -> None:
+    """Draw the paper's accuracy against its hours, and against those projected from here."""
+    figure = Figure(SIZE, layout="constrained")
+    axes = figure.subplots()
+    both = zip(outcomes, projections, strict=True)
+    measured = [
+        (p.hours.median, o.row.top1, o.row.name) for o, p in both if p and o.row.top1 is not None
+    ]
+    published = [
+        (o.row.paper_hours, o.row.top1, o.row.name)
+        for o in outcomes
+        if o.row.paper_hours is not None and o.row.top1 is not None
+    ]
+    for points, mark, label in ((measured, "o", "projected"), (published, "x", "paper")):
+        if points:
+            axes.scatter([p[0] for p in points], [p[1] for p in points], marker=mark, label=label)
+        for hours, top1, name in points:
+            axes.annotate(_plain(name), (hours, top1), (4, 4), textcoords="offset points")
+    axes.set(xscale="log", xlabel="training time in hours", ylabel="the paper's top-1 in %")
+    if measured or published:
+        axes.legend()
+    figure.savefig(path, dpi=DPI)
+
+
+def plot_throughput(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Draw the pictures a second of training steps against the size, a line a row."""
+    figure = Figure(SIZE, layout="constrained")
+    axes = figure.subplots()
+    for outcome in outcomes:
+        if outcome.failure is None:
+            sizes = [part.size for part in outcome.parts]
+            # One line a row through the rounds' means at each size.
+            rates = [
+                sum(times.images_per_second(outcome.row.batch_size) for times in part) / len(part)
+                for part in zip(*outcome.steps, strict=True)
+            ]
+            axes.plot(sizes, rates, marker="o", label=_plain(outcome.row.name))
+    axes.set(xlabel="side of the pictures in pixels", ylabel="images/s of training steps")
+    if axes.lines:
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    figure.savefig(path, dpi=DPI)
+
+
+def plot_scores(path: Path, results: Sequence[Trained], *, metric: str, target: float) -> None:
+    """Draw the score of every seed against the time, a colour a row."""
+    figure = Figure(SIZE, layout="constrained")
+    axes = figure.subplots()
+    for number, result in enumerate(results):
+        for i, curve in enumerate(result.curves.values()):
+            label = _plain(result.row.name) if i == 0 else None
+            axes.plot(curve.minutes, curve.scores, f"C{number % 10}.-", label=label)
+    axes.axhline(target, color="0.7", linestyle=":")
+    axes.set(xlabel="minutes", ylabel=_plain(metric))
+    if any(result.curves for result in results):
+        axes.legend()
+    figure.savefig(path, dpi=DPI)
+
+
+def _plain(text: str) -> str:
+    """Return text that is not taken for mathematics, nor hidden from a legend."""
+    return text.replace("$", r"\$").lstrip("_") or "-"
