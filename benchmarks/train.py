@@ -10,15 +10,15 @@ validation scores by the minute. The table in
 import csv
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
 import tempfile
 import time
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
+
+import provenance
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -26,7 +26,6 @@ RESULTS = HERE / "results"
 # What a run is judged by, and what the table shows.
 GOALS = ("mAP", "top1")
 SHOWN = ("mAP", "AP50", "top1", "top5")
-PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "albumentations", "pycocotools")
 
 
 def main() -> None:
@@ -34,7 +33,7 @@ def main() -> None:
     name, *overrides = sys.argv[1:] or [""]
     if not name or "=" in name:
         raise SystemExit("usage: uv run benchmarks/train.py NAME [overrides of tools/train.py]")
-    commit = _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
+    commit = provenance.commit()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "tools/train.py"), *overrides]
         started, began = time.monotonic(), datetime.now()
@@ -50,17 +49,14 @@ def main() -> None:
         config = Path(folder, "config.yaml").read_text()
         curve = _curve(Path(folder, "train.log").read_text(), began)
     seed = next(line.split()[1] for line in config.splitlines() if line.startswith("seed:"))
-    shown = [_without_folders(override) for override in overrides]
     result = {
-        "command": " ".join(["uv run tools/train.py", *shown]),
+        "command": provenance.shown("train.py", overrides),
         "seed": int(seed),
         "commit": commit,
         "wall_seconds": round(seconds, 1),
         "scores": _scores(rows),
         "validation_by_minute": curve,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
-        "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
+        **provenance.machine(),
     }
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
@@ -72,7 +68,7 @@ def _table() -> str:
     lines = ["| result | command | split | scores | minutes |", "|---|---|---|---|---|"]
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text())
-        if "command" not in result:  # another program's
+        if "scores" not in result:  # another program's
             continue
         split = next(iter(result["scores"])).split("/")[0]
         shown = [f"{name} {result['scores'][f'{split}/{name}']:.3f}"
@@ -94,12 +90,6 @@ def _scores(rows: list[dict[str, str]]) -> dict[str, float]:
     raise SystemExit("the run was never scored")
 
 
-def _without_folders(override: str) -> str:
-    """Return an override with the last part of a path, which is all that others can use."""
-    key, _, value = override.partition("=")
-    return f"{key}=<{Path(value).name}>" if "/" in value else override
-
-
 def _curve(log: str, began: datetime) -> list[dict[str, float]]:
     """Return the scores that the log gives epoch by epoch, with the minutes since the start."""
     points = []
@@ -110,17 +100,6 @@ def _curve(log: str, began: datetime) -> list[dict[str, float]]:
             scores = {name: float(value) for name, value in re.findall(r"val/(\w+) ([\d.]+)", line)}
             points.append({"minutes": round(passed.total_seconds() / 60, 1)} | scores)
     return points
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(ROOT), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

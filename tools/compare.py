@@ -156,6 +156,7 @@ def _write(config: DictConfig, folder: Path, found: Found) -> None:
     from efficientnetv2.comparison.report import flat, write_csv, write_json, write_page
 
     head = {"mode": config.mode, "title": found.title}
+    head["tables"] = [asdict(table) for table in found.tables]
     lists = {"rows": list(found.lines), "ratios": list(found.ratios)}
     write_json(folder / "compare.json", {**head, **lists, **found.content})
     write_csv(folder / "compare.csv", [flat(line) for line in found.lines])

@@ -1,0 +1,63 @@
+"""Run ``tools/compare.py`` and keep what it found.
+
+``uv run benchmarks/compare.py NAME [overrides of tools/compare.py]`` writes ``results/NAME.json``:
+command, commit, machine, versions, and all measurements. ``docs/training_time.md`` is made of all
+such results.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import provenance
+
+RESULTS = provenance.ROOT / "benchmarks/results"
+PAGE = provenance.ROOT / "docs/training_time.md"
+
+
+def main() -> None:
+    """Run, keep the result, write the page."""
+    name, *overrides = sys.argv[1:] or [""]
+    if not name or "=" in name:
+        raise SystemExit("usage: uv run benchmarks/compare.py NAME [overrides of tools/compare.py]")
+    commit = provenance.commit()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(provenance.ROOT / "tools/compare.py"), *overrides]
+        done = subprocess.run([*command, f"hydra.run.dir={folder}"], check=False)
+        found = Path(folder, "compare.json")
+        if not found.is_file():
+            raise SystemExit(done.returncode)
+        result = {
+            "comparison": provenance.shown("compare.py", overrides),
+            "commit": commit,
+            **provenance.machine(),
+            **json.loads(found.read_text()),
+        }
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    PAGE.write_text(_page())
+    raise SystemExit(done.returncode)
+
+
+def _page() -> str:
+    """Return what all comparisons found."""
+    results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
+    parts = ["# Training time", "", "Written by `benchmarks/compare.py`.", ""]
+    for name, result in results.items():
+        if "comparison" in result:
+            parts += [f"## {name}", "", f"`{result['comparison']}` on {result['machine']}, torch "
+                      f"{result['versions']['torch']}; [all measurements]"
+                      f"(../benchmarks/results/{name}.json)", ""]  # fmt: skip
+            parts += [line for table in result["tables"] for line in _table(table)]
+    return "\n".join(parts)
+
+
+def _table(table: dict[str, Any]) -> list[str]:
+    rows = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
+    return [f"{table['title']}:", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Where a result comes from: command, commit, machine and versions."""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "albumentations", "pycocotools")
+
+
+def commit() -> str:
+    """Return the commit that is checked out, and whether anything differs from it."""
+    return _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
+
+
+def machine() -> dict[str, Any]:
+    """Return what a figure may depend on."""
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in PACKAGES},
+    }
+
+
+def shown(tool: str, overrides: Sequence[str]) -> str:
+    """Return a command with the last part of each path, which is all that others can use."""
+    return " ".join([f"uv run tools/{tool}", *map(_without_folders, overrides)])
+
+
+def _without_folders(override: str) -> str:
+    if "[" in override:  # a list of overrides, as tools/compare.py takes it
+        key, _, inner = override.partition("=")
+        words = [_without_folders(word.strip("'\"")) for word in inner.strip("[]").split(",")]
+        return f'"{key}=[{",".join(repr(word) for word in words)}]"' if "/" in inner else override
+    key, _, value = override.partition("=")
+    return f"{key}=<{Path(value).name}>" if "/" in value else override
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if sys.platform == "linux" else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
