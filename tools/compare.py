@@ -33,8 +33,8 @@ NOTES = (
     "The paper's hours are on 32 TPUv3 cores, its inference on a V100 with 16 bits.",
 )
 TRAIN_NOTES = (
-    "Minutes count from the first step to the last score. Equal time is when the fastest row of a "
-    "seed had ended; a ratio is of trainings with the same seed. Errors are standard errors.",
+    "Minutes count from the start of the fit to the last score. Equal time is when the fastest row "
+    "of a seed had ended; a ratio is of trainings with the same seed. Errors are standard errors.",
 )
 
 

@@ -33,7 +33,8 @@ def train(config: DictConfig) -> None:
     max_epochs = config.trainer.max_epochs or -1
     for callback in callbacks:
         if hasattr(callback, "prepare"):  # progressive learning's, which may refuse the run
-            callback.prepare(module, data, max_epochs)
+            max_steps = config.trainer.get("max_steps", -1)
+            callback.prepare(module, data, max_epochs=max_epochs, max_steps=max_steps)
     if config.ckpt_path is not None:
         check_resumable(
             config.ckpt_path, module, max_epochs=max_epochs, progression=data.progression

@@ -36,6 +36,8 @@ def test_folders_of_all_splits(tmp_path: Path) -> None:
     assert {name: len(index.labels) for name, index in splits.items()} == {
         "train": 9, "val": 4, "test": 6
     }  # fmt: skip
+    only_val = folder_splits(tmp_path, val="test", test=None)
+    assert {name: len(index.labels) for name, index in only_val.items()} == {"train": 9, "val": 6}
     train = splits["train"]
     assert train.class_names == ("cat", "dog")
     assert train.labels.tolist() == [0] * 4 + [1] * 5

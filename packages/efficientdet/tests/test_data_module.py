@@ -191,7 +191,7 @@ def test_closing_needs_to_know_the_end(
 ) -> None:
     data = make(shapes, mosaic=1.0, close_mosaic_epochs=2)
     fit(data, tmp_path, 1)
-    assert "leaves none of 1 epochs to mosaic, mixup, copy_paste" in caplog.text
+    assert "leaves no epoch to mosaic, mixup, copy_paste" in caplog.text
     assert data.trainer is not None
     data.trainer.fit_loop.max_epochs = -1
     with pytest.raises(UserError, match=r"data.close_mosaic_epochs=2: .* trainer.max_epochs"):

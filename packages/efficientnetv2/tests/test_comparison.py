@@ -1,7 +1,6 @@
 """Rows against the paper's own words, projections and statistics against arithmetic by hand."""
 
 import json
-import math
 import os
 from datetime import datetime
 from pathlib import Path
@@ -306,7 +305,7 @@ def test_a_curve_is_read_from_a_run(tmp_path: Path) -> None:
         (1, "Traceback\ntorch.OutOfMemoryError: CUDA out of memory. Tried", "out of memory"),
         (1, "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory", "out of"),
         (-6, "terminate called\n  what():  std::bad_alloc", "out of memory"),
-        (-9, "", "out of memory (killed by the system)"),
+        (-9, "", "killed, probably for want of memory"),
         (2, "warning\nerror: data.root=x: there is no such folder\n", "exit status 2: data.root=x"),
         (-11, "", "exit status -11: it said nothing"),
     ],
@@ -341,5 +340,3 @@ def test_the_page_escapes_what_it_shows(tmp_path: Path) -> None:
 def test_flat_lines() -> None:
     content = {"hours": {"median": 1.5}, "pixels": [64, 96], "failure": None}
     assert flat(content) == {"hours_median": 1.5, "pixels": "64 96", "failure": None}
-    assert json.dumps(flat(content))
-    assert math.isfinite(flat(content)["hours_median"])

@@ -163,7 +163,7 @@ def test_every_step_is_of_its_stage(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 def test_magnitude_reaches_the_pictures() -> None:
     data = data_of(num_workers=0)
-    ProgressiveLearning().prepare(module_of(data), data, 4)
+    ProgressiveLearning().prepare(module_of(data), data, max_epochs=4)
     assert data.progression is not None
     found = [
         data.training_set(stage).transform.policy.ops[0].magnitude  # pyright: ignore
@@ -172,20 +172,24 @@ def test_magnitude_reaches_the_pictures() -> None:
     assert found == pytest.approx([5, 6.667, 8.333, 10], abs=1e-3)
 
 
-def test_resumed_in_a_stage_it_ends_like_one_that_never_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop", "batch"), [(4, "constant"), (2, "constant_memory")])
+def test_resumed_it_ends_like_one_that_never_stopped(tmp_path: Path, stop: int, batch: Any) -> None:
+    """Within the second stage of two, which the fourth epoch begins; or at a change of loaders."""
+
     def run(folder: str, *more: Callback, ckpt_path: Path | None = None) -> Diary:
         data, diary = data_of(), Diary()
-        stages = ProgressiveLearning(stages=2, first_size=32)
+        stages = ProgressiveLearning(stages=2, first_size=32, batch=batch)
         trained = (tmp_path / folder, data, module_of(data), stages, diary, *more)
         fit(*trained, epochs=6, ckpt_path=ckpt_path)
         return diary
 
     whole = run("whole")
-    begun = run("begun", StopAfter(4))  # the second stage of two began with the fourth epoch
+    begun = run("begun", StopAfter(stop))
     resumed = run("resumed", ckpt_path=tmp_path / "begun" / "last.ckpt")
     assert begun.steps + resumed.steps == whole.steps
-    # Official sizes, (i + 1) / 2 of the way from 32 to 64.
-    assert [step[1] for step in whole.steps] == [48] * 12 + [64] * 12
+    # Official sizes, (i + 1) / 2 of the way from 32 to 64; 4 * 64**2 / 48**2 = 7.1 pictures.
+    small = 12 if batch == "constant" else 6
+    assert [step[1] for step in whole.steps] == [48] * small + [64] * 12
     one, other = (
         torch.load(tmp_path / name / "last.ckpt", weights_only=True)["state_dict"]
         for name in ("whole", "resumed")
@@ -229,14 +233,19 @@ def test_other_stages_are_not_gone_on_with(tmp_path: Path) -> None:
     fit(tmp_path, data, module, ProgressiveLearning(stages=2), StopAfter(1), epochs=2)
     last = tmp_path / "last.ckpt"
     same, other = data_of(), data_of()
-    ProgressiveLearning(stages=2).prepare(module, same, 2)
+    ProgressiveLearning(stages=2).prepare(module, same, max_epochs=2)
     check_resumable(last, module, max_epochs=2, progression=same.progression)
-    ProgressiveLearning(stages=2).prepare(module, other, 4)
-    # From 43 = round(64 * 2 / 3): (i + 1) / 2 of the way to 64.
-    told = r"in stages \(image size until epoch: 53 until 1, 64 until 2\), and this training is "
-    with pytest.raises(UserError, match=told + r"in stages .*53 until 2, 64 until 4"):
+    ProgressiveLearning(stages=2).prepare(module, other, max_epochs=4)
+    told = r"was trained in other stages \(ends 1, 2\) than this training's \(ends 2, 4\)"
+    with pytest.raises(UserError, match=told):
         check_resumable(last, module, max_epochs=4, progression=other.progression)
-    with pytest.raises(UserError, match=told + "without progressive stages"):
+    stronger = data_of(batch_size=2)
+    # From 43 = round(64 * 2 / 3) to 64: official sizes 53 and 64, now 54 = 45 + 19 / 2.
+    ProgressiveLearning(stages=2, first_size=45).prepare(module, stronger, max_epochs=2)
+    told = r"\(image size 53, 64; batch size 4, 4\) than this training's \(image size 54, 64; batch"
+    with pytest.raises(UserError, match=told):
+        check_resumable(last, module, max_epochs=2, progression=stronger.progression)
+    with pytest.raises(UserError, match="with progressive stages, and this training is without"):
         check_resumable(last, module, max_epochs=2)
 
 
@@ -249,7 +258,9 @@ def test_other_stages_are_not_gone_on_with(tmp_path: Path) -> None:
         ({"stages": 0}, 8, "stages=0: expected a whole number"),
         ({"stages": 2.5}, 8, "stages=2.5: expected a whole number"),
         ({"stages": 9}, 8, "9 stages do not fit into 8 epochs"),
-        ({}, -1, "set trainer.max_epochs"),
+        ({}, -1, "stages are parts of trainer.max_epochs"),
+        ({"first_size": "abc"}, 8, "first_size=abc: expected a whole number"),
+        ({"first_size": 0}, 8, "first_size=0: expected a whole number"),
         ({"first_size": 80}, 8, "first_size=80: expected 32 pixels.* to 64, which the stages"),
         ({"first_size": 16}, 8, "first_size=16: expected 32 pixels, the least"),
         ({"first_magnitude": -1}, 8, "first_magnitude=-1"),
@@ -261,4 +272,66 @@ def test_schedules_that_lead_nowhere(
 ) -> None:
     data = data_of(num_workers=0)
     with pytest.raises(UserError, match=message):
-        ProgressiveLearning(**settings).prepare(module_of(data), data, max_epochs)
+        ProgressiveLearning(**settings).prepare(module_of(data), data, max_epochs=max_epochs)
+
+
+def test_trainings_that_stages_do_not_fit() -> None:
+    data, tiny = data_of(num_workers=0), data_of(num_workers=0, train_size=24)
+    module = module_of(data)
+    with pytest.raises(UserError, match=r"set that and no trainer\.max_steps"):
+        ProgressiveLearning().prepare(module, data, max_epochs=8, max_steps=100)
+    with pytest.raises(UserError, match="pictures of 24 pixels are too small for this network"):
+        ProgressiveLearning().prepare(module, tiny, max_epochs=8)
+    # 8 * 64**2 / 36**2 = 25 of 16 pictures
+    large = data_of(num_workers=0, batch_size=8)
+    grows = ProgressiveLearning(batch="constant_memory", first_size=32, interpolation="paper")
+    with pytest.raises(UserError, match="batches would hold 32 of 16 training pictures"):
+        grows.prepare(module, large, max_epochs=8)
+
+
+def test_small_pictures_start_at_what_the_network_takes() -> None:
+    data = data_of(num_workers=0, train_size=40)
+    ProgressiveLearning(interpolation="paper", stages=2).prepare(
+        module_of(data), data, max_epochs=8
+    )
+    assert data.progression is not None
+    assert [stage.image_size for stage in data.progression.stages] == [32, 40]  # not 27
+
+
+def test_norms_stand_still_within_the_last_stage(tmp_path: Path) -> None:
+    class Norms(Callback):
+        def __init__(self) -> None:
+            self.learning: list[bool] = []
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            self.learning.append(pl_module.model.head.norm.training)
+
+    data, norms = data_of(num_workers=0), Norms()
+    module = module_of(data)
+    module.model.head.norm.running_mean.fill_(1.0)  # as if it came with weights
+    trainer = pl.Trainer(
+        max_epochs=4,
+        accelerator="cpu",
+        callbacks=[ProgressiveLearning(stages=2), BatchNormSchedule(freeze_from=0.5), norms],
+        logger=False,
+        limit_val_batches=0,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    trainer.fit(module, datamodule=data)
+    # The second stage is epochs 3 and 4, of 4 batches each; half of it is over after 12.
+    assert norms.learning == [True] * 12 + [False] * 4
+
+
+def test_stages_are_shares_of_what_is_trained_with(tmp_path: Path) -> None:
+    data, diary, rates = data_of(num_workers=0), Diary(), Rates()
+    stages = ProgressiveLearning(stages=4, first_size=32, interpolation="paper")
+    limited = {"limit_train_batches": 2, "accumulate_grad_batches": 2}
+    fit(tmp_path, data, module_of(data), stages, diary, rates, epochs=6, **limited)
+    # 12 batches of two an epoch: 3 a stage, the second from the middle of an epoch on.
+    assert [step[1] for step in diary.steps] == [32] * 3 + [43] * 3 + [53] * 3 + [64] * 3
+    # One optimizer step an epoch.
+    expected = [0.02 * warmup_cosine(epoch, epochs=6, warmup=0) for epoch in range(6)]
+    assert rates.rates[::2] == pytest.approx(expected)

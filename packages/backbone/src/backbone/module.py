@@ -44,7 +44,7 @@ class EfficientNetModule(pl.LightningModule):
 
     model: EfficientNet
     # What `best.ckpt` may be chosen by.
-    monitors = ("val/top1", "val/top5", "val/loss")
+    monitors = ("val/top1", "val/top5")
 
     def __init__(
         self,
@@ -193,7 +193,8 @@ def mixer(mixup: float, cutmix: float, smoothing: float, num_classes: int) -> Mi
     """Return timm's mixing of a batch with itself in reverse, or None if both are off.
 
     Each picture draws its lambda, as officially. With both each also draws which of the two it
-    gets; the official code mixes the first half of a batch and cuts the second.
+    gets; the official code mixes the first half of a batch and cuts the second, and takes the
+    larger of lambda and 1 - lambda, which only swaps the partners.
     """
     if mixup == cutmix == 0:
         return None

@@ -42,6 +42,11 @@ class Progression:
     stages: tuple[Stage, ...]
     ends: tuple[float, ...]
 
+    @property
+    def last_start(self) -> float:
+        """Return when the last stage begins, in epochs."""
+        return (0.0, *self.ends)[-2]
+
     def at(self, time: float) -> int:
         """Return the number of the stage of a step that is done after ``time`` epochs."""
         return min(bisect_left(self.ends, time - _TINY), len(self.stages) - 1)
@@ -57,6 +62,11 @@ class Progression:
             if time > start
         )
         return done / sum(p * (end - start) for p, (start, end) in zip(pixels, spans, strict=True))
+
+    def columns(self) -> dict[str, tuple[float, ...]]:
+        """Return each value by stage, and the ends."""
+        plain = [asdict(stage) for stage in self.stages]
+        return {name: tuple(row[name] for row in plain) for name in plain[0]} | {"ends": self.ends}
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, for a checkpoint."""

@@ -6,7 +6,7 @@ Weights, optimizer, schedule of the learning rate and average go on from stage t
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
@@ -18,9 +18,9 @@ from efficientnetv2.schedule import (
     INTERPOLATIONS,
     NUM_STAGES,
     constant_memory,
-    first_size,
     stage_ends,
 )
+from efficientnetv2.schedule import first_size as usual_first_size
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,9 @@ class ProgressiveLearning(pl.Callback):
         ]
         closest(borders, ("steps", "epochs"), what=_key("borders"))
         closest(batch, ("constant", "constant_memory"), what=_key("batch"))
-        if not isinstance(stages, int) or stages < 1:
-            raise UserError(f"{_key('stages')}={stages}: expected a whole number of 1 or more")
+        for name, value in (("stages", stages), ("first_size", first_size)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise UserError(f"{_key(name)}={value}: expected a whole number of 1 or more")
         if first_magnitude < 0 or not 0 <= first_dropout < 1:
             raise UserError(
                 f"{_key('first_magnitude')}={first_magnitude}, first_dropout={first_dropout}: "
@@ -91,14 +92,24 @@ class ProgressiveLearning(pl.Callback):
         self.whole_epochs = borders == "epochs" or self.grows
         self._stage: int | None = None
 
-    def prepare(self, module: pl.LightningModule, data: EpochData, max_epochs: int | None) -> None:
+    def prepare(
+        self,
+        module: pl.LightningModule,
+        data: EpochData,
+        *,
+        max_epochs: int | None,
+        max_steps: int = -1,
+    ) -> None:
         """Tell the data which stages there will be; tools do so before a run writes anything.
 
         Raises:
             UserError: the stages do not fit the training, the network or the data.
         """
-        if max_epochs is None or max_epochs < 1:
-            raise UserError("progressive: stages need an end; set trainer.max_epochs")
+        if max_epochs is None or max_epochs < 1 or max_steps != -1:
+            raise UserError(
+                "progressive: stages are parts of trainer.max_epochs, so set that and no "
+                "trainer.max_steps, which might end before the final size"
+            )
         last = data.last_stage
         if isinstance(module, Regularized):
             last = replace(last, **module.regularization())
@@ -106,11 +117,24 @@ class ProgressiveLearning(pl.Callback):
         stages = self.interpolate(first, last, self.num_stages)
         if self.grows:
             stages = constant_memory(stages)
+        largest, pictures = stages[0].batch_size, data.num_pictures("train")
+        if self.grows and largest > pictures:
+            raise UserError(
+                f"{_key('batch')}=constant_memory: the first stage's batches would hold {largest} "
+                f"of {pictures} training pictures; lower data.batch_size or raise first_size"
+            )
         ends = stage_ends(self.num_stages, max_epochs, whole=self.whole_epochs)
         data.progression = Progression(stages, ends)
 
     def _first(self, last: Stage, smallest: int) -> Stage:
-        size = self.first_size or first_size(last.image_size)
+        if last.image_size < smallest:
+            raise UserError(
+                f"progressive: pictures of {last.image_size} pixels are too small for this network,"
+                f" which takes {smallest} or more; raise model.image_size (data.train_size)"
+            )
+        size = self.first_size
+        if size is None:
+            size = max(smallest, usual_first_size(last.image_size))
         if not smallest <= size <= last.image_size:
             raise UserError(
                 f"{_key('first_size')}={size}: expected {smallest} pixels, the least that this "
@@ -128,7 +152,9 @@ class ProgressiveLearning(pl.Callback):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Plan the stages."""
         if stage == "fit":
-            self.prepare(pl_module, _data_of(trainer), trainer.max_epochs)
+            data = _data_of(trainer)
+            limits = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
+            self.prepare(pl_module, data, **limits)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the loaders, also if those of this epoch had to be made anew."""
@@ -148,12 +174,13 @@ class ProgressiveLearning(pl.Callback):
         stage = data.progression.stages[now]
         if isinstance(pl_module, Regularized):
             pl_module.regularize(stage)
-        values = {"progressive/stage": now + 1}
-        values |= {f"progressive/{name}": value for name, value in asdict(stage).items()}
+        values = _changing(data.progression.stages, now)
+        logged = {f"progressive/{name}": value for name, value in values.items()}
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.global_step)
+            logger.log_metrics({"progressive/stage": now + 1} | logged, step=trainer.global_step)
         if trainer.is_global_zero:
-            log.info("%s", _told(data.progression.stages, now))
+            told = ", ".join(f"{name.replace('_', ' ')} {v:.4g}" for name, v in values.items())
+            log.info("stage %d of %d: %s", now + 1, self.num_stages, told)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ask for new loaders if the next epoch's batches are of another size."""
@@ -170,14 +197,13 @@ def _reload(trainer: pl.Trainer, *, every_n_epochs: int) -> None:
     trainer.reload_dataloaders_every_n_epochs = every_n_epochs  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _told(stages: Sequence[Stage], now: int) -> str:
-    """Return one line on a stage: its size, and whatever else changes on the way."""
-    changing = [
-        f"{field.name.replace('_', ' ')} {getattr(stages[now], field.name):.4g}"
-        for field in fields(Stage)
-        if field.name == "image_size" or len({getattr(s, field.name) for s in stages}) > 1
-    ]
-    return f"stage {now + 1} of {len(stages)}: {', '.join(changing)}"
+def _changing(stages: Sequence[Stage], now: int) -> dict[str, float]:
+    """Return a stage's size, and whatever else changes on the way."""
+    return {
+        name: value
+        for name, value in asdict(stages[now]).items()
+        if name == "image_size" or len({getattr(stage, name) for stage in stages}) > 1
+    }
 
 
 def _key(name: str) -> str:

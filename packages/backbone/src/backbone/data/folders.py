@@ -20,7 +20,7 @@ def folder_splits(
     *,
     train: str = "train",
     val: str = "val",
-    test: str = "test",
+    test: str | None = "test",
     val_fraction: float = 0.1,
     seed: int = 0,
 ) -> dict[str, ImageIndex]:
@@ -38,7 +38,7 @@ def folder_splits(
         root: the folder.
         train: name of the training folder.
         val: name of the validation folder; ``valid`` and ``validation`` are tried as well.
-        test: name of the test folder.
+        test: name of the test folder; None for none.
         val_fraction: the share that is held out, in (0, 1).
         seed: chooses what is held out.
 
@@ -50,20 +50,22 @@ def folder_splits(
         raise UserError(f"data.root={root}: there is no such folder")
     if (root / "labels.json").is_file():
         return {"val": _read_list(root)}
-    asides = [name for name in (val, "valid", "validation", test) if _folders(root / name)]
+    held_out = [name for name in (val, "valid", "validation") if _folders(root / name)]
+    tested = test if test is not None and _folders(root / test) else None
     if not (root / train).is_dir():
-        if asides:
-            raise UserError(f"{root} holds {asides[0]}, but no {train} beside it; see data.read")
+        aside = next(iter(held_out), tested)
+        if aside:
+            raise UserError(f"{root} holds {aside}, but no {train} beside it; see data.read")
         learnt, held = hold_out(_read_classes(root), val_fraction, seed=seed)
         return {"train": learnt, "val": held}
     learnt = _read_classes(root / train)
     splits: dict[str, ImageIndex] = {"train": learnt}
-    if asides and asides[0] != test:
-        splits["val"] = _read_classes(root / asides[0], class_names=learnt.class_names)
+    if held_out:
+        splits["val"] = _read_classes(root / held_out[0], class_names=learnt.class_names)
     else:
         splits["train"], splits["val"] = hold_out(learnt, val_fraction, seed=seed)
-    if test in asides:
-        splits["test"] = _read_classes(root / test, class_names=learnt.class_names)
+    if tested is not None:
+        splits["test"] = _read_classes(root / tested, class_names=learnt.class_names)
     return splits
 
 

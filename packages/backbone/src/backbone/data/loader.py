@@ -110,6 +110,7 @@ class EpochData(pl.LightningDataModule):
             num_pictures, seed=self.seed, batch_size=batch_size, progression=self.progression
         )
         sampler.set_epoch(epoch)
+        sampler.num_batches = self._limited(len(sampler) // batch_size)
         if len(sampler) == 0:
             raise UserError(
                 f"data.batch_size={self.batch_size} is too much for {num_pictures} training "
@@ -123,6 +124,13 @@ class EpochData(pl.LightningDataModule):
         if self.progression is None:
             return self.batch_size
         return self.progression.stages[self.progression.at(epoch + 1)].batch_size
+
+    def _limited(self, batches: int) -> int:
+        """Return how many of an epoch's batches Lightning will take."""
+        limit = None if self.trainer is None else self.trainer.limit_train_batches
+        if limit is None:
+            return batches
+        return min(limit, batches) if isinstance(limit, int) else int(limit * batches)
 
     def in_order(
         self,

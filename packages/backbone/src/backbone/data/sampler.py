@@ -37,6 +37,7 @@ class EpochSampler(Sampler[Draw]):
         batch_size: pictures of a batch. What does not fill a last batch in every process is left
             out of the epoch, never the same pictures twice; the shuffle picks others next time.
         progression: the training's stages, if it has several.
+        num_batches: of an epoch, where not all are trained with; stages are shares of these.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class EpochSampler(Sampler[Draw]):
         seed: int,
         batch_size: int,
         progression: Progression | None = None,
+        num_batches: int | None = None,
     ) -> None:
         self.num_pictures = num_pictures
         self.seed = seed
         self.batch_size = batch_size
         self.progression = progression
+        self.num_batches = num_batches
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -78,7 +81,10 @@ class EpochSampler(Sampler[Draw]):
         """Return the stage that a batch of an epoch belongs to."""
         if self.progression is None:
             return 0
-        return self.progression.at(epoch + (batch + 1) * self.batch_size / len(self))
+        return self.progression.at(epoch + (batch + 1) / self._batches())
+
+    def _batches(self) -> int:
+        return self.num_batches or len(self) // self.batch_size
 
 
 class PartSampler(Sampler[Draw]):

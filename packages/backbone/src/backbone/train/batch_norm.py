@@ -5,7 +5,7 @@ import torch
 
 from backbone.errors import UserError
 from backbone.layers import Norm
-from backbone.train.clock import epochs_in_all
+from backbone.train.clock import epochs_in_all, progression_of
 
 # After this many batches a fresh statistic is its own average, and the warm-up ends.
 WARMUP_BATCHES = 100
@@ -30,6 +30,8 @@ class BatchNormSchedule(pl.Callback):
     Args:
         freeze_from: share of the training's steps after which statistics stand still, once fresh
             ones have seen 100 batches; 0 is from the start where they came with weights, 1 never.
+            Where pictures grow in stages it is the share of the last one's, as statistics of
+            smaller pictures would not do for what is scored.
     """
 
     def __init__(self, freeze_from: float = 1.0) -> None:
@@ -40,7 +42,7 @@ class BatchNormSchedule(pl.Callback):
         self.freeze_from = freeze_from
         self._fresh: set[str] = set()
         self._norms: list[tuple[Norm, float, bool]] = []
-        self._epochs = 0.0
+        self._frozen_at = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Look whose statistics are fresh, before a resumed run gets those it had."""
@@ -48,7 +50,9 @@ class BatchNormSchedule(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note the norms that learn, their momenta, and whether they are fresh."""
-        self._epochs = epochs_in_all(trainer)
+        progression = progression_of(trainer)
+        start = progression.last_start if progression and self.freeze_from else 0.0
+        self._frozen_at = start + self.freeze_from * (epochs_in_all(trainer) - start)
         self._norms = [
             (norm, norm.momentum or 0.0, name in self._fresh)
             for name, norm in _norms(pl_module)
@@ -61,7 +65,7 @@ class BatchNormSchedule(pl.Callback):
         """Set the momentum and the mode of this batch."""
         batches = trainer.fit_loop.epoch_loop.total_batch_idx
         time = trainer.current_epoch + batch_idx / int(trainer.num_training_batches)
-        late = time >= self.freeze_from * self._epochs
+        late = time >= self._frozen_at
         for norm, momentum, fresh in self._norms:
             warming = fresh and batches < WARMUP_BATCHES
             norm.momentum = max(momentum, 1 / (batches + 1)) if warming else momentum

@@ -23,16 +23,13 @@ def epochs_in_all(trainer: pl.Trainer) -> float:
     Raises:
         UserError: it has no end.
     """
-    if math.isinf(trainer.estimated_stepping_batches):
-        raise UserError("trainer.max_epochs=-1: the schedule needs an end; give a number")
-    return int(trainer.estimated_stepping_batches) / steps_in_epoch(trainer)
+    steps = trainer.estimated_stepping_batches  # which makes the loaders, if it has to
+    if math.isinf(steps) or math.isinf(trainer.num_training_batches):
+        raise UserError("trainer.max_epochs: the schedule needs an end; give a number of epochs")
+    batches = math.ceil(int(trainer.num_training_batches) / trainer.accumulate_grad_batches)
+    return int(steps) / batches
 
 
 def progression_of(trainer: pl.Trainer) -> Progression | None:
     """Return the stages that a training goes through, if it is progressive."""
     return getattr(getattr(trainer, "datamodule", None), "progression", None)
-
-
-def steps_in_epoch(trainer: pl.Trainer) -> int:
-    """Return how often the optimizer steps in the current epoch."""
-    return math.ceil(int(trainer.num_training_batches) / trainer.accumulate_grad_batches)

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from backbone.errors import UserError
-from backbone.train.clock import epochs_done, epochs_in_all, progression_of, steps_in_epoch
+from backbone.train.clock import epochs_done, epochs_in_all, progression_of
 from backbone.train.schedule import Schedule, warmup_cosine
 
 # No warm-up takes more of a short training than this.
@@ -70,8 +70,8 @@ class OptimRecipe:
             """Return how many times larger the next step's batch is."""
             if progression is None:
                 return 1.0
-            time = epochs_done(trainer) + 1 / steps_in_epoch(trainer)
-            return progression.stages[progression.at(time)].batch_size / batch_size
+            next_batch = epochs_done(trainer) + 1 / int(trainer.num_training_batches)
+            return progression.stages[progression.at(next_batch)].batch_size / batch_size
 
         pictures = batch_size * trainer.world_size * trainer.accumulate_grad_batches
         optimizer = self.build(model, batch_size=pictures)

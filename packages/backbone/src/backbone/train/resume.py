@@ -1,6 +1,8 @@
 """Going on where a run stopped."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,24 +45,35 @@ def check_resumable(
     if 0 < max_epochs <= content["epoch"] + 1:
         raise UserError(
             f"ckpt_path={path} has trained for {content['epoch'] + 1} epochs, which is all of "
-            f"trainer.max_epochs={max_epochs}; a larger number trains on, with a longer schedule"
+            f"trainer.max_epochs={max_epochs}; a larger number trains on, with a longer schedule "
+            "(not where pictures grow in stages)"
         )
+    _check_stages(path, content, progression)
+
+
+def _check_stages(
+    path: str | Path, content: Mapping[str, Any], progression: Progression | None
+) -> None:
     states = [content.get(name) for name in ("ClassificationData", "DetectionData")]
     plain = next((state.get("progression") for state in states if state), None)
     stored = None if plain is None else Progression.from_dict(plain)
-    if stored != progression:
-        raise UserError(
-            f"ckpt_path={path} was trained {_described(stored)}, and this training is "
-            f"{_described(progression)}; resume with the settings it was trained with, or start "
-            "anew from it with weights"
-        )
-
-
-def _described(progression: Progression | None) -> str:
-    if progression is None:
-        return "without progressive stages"
-    told = ", ".join(
-        f"{stage.image_size} until {end:g}"
-        for stage, end in zip(progression.stages, progression.ends, strict=True)
+    if stored == progression:
+        return
+    if stored is None or progression is None:
+        was, now = "without" if stored is None else "with", "with" if stored is None else "without"
+        difference = f"{was} progressive stages, and this training is {now} them"
+    else:
+        was, now = ("; ".join(_differing(one, other)) for one, other in (
+            (stored, progression), (progression, stored)))  # fmt: skip
+        difference = f"in other stages ({was}) than this training's ({now})"
+    raise UserError(
+        f"ckpt_path={path} was trained {difference}; resume with the settings it was trained "
+        "with, or start anew from it with weights"
     )
-    return f"in stages (image size until epoch: {told})"
+
+
+def _differing(one: Progression, other: Progression) -> Iterator[str]:
+    """Yield what is different in the first of two progressions."""
+    for name, values in one.columns().items():
+        if values != other.columns()[name]:
+            yield f"{name.replace('_', ' ')} {', '.join(f'{value:g}' for value in values)}"

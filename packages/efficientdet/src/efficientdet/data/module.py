@@ -120,6 +120,7 @@ class DetectionData(EpochData):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, shuffled and augmented."""
+        self._warn_of_closing()
         return self.shuffled(collate=collate)
 
     @property
@@ -178,13 +179,15 @@ class DetectionData(EpochData):
                 f"data.close_mosaic_epochs={self.close_mosaic_epochs}: which epochs are the last "
                 "is unknown without trainer.max_epochs; set it, or this to 0"
             )
-        if any(self.mixing.values()) and max_epochs <= self.close_mosaic_epochs:
-            log.warning(
-                "data.close_mosaic_epochs=%d leaves none of %d epochs to mosaic, mixup, copy_paste",
-                self.close_mosaic_epochs,
-                max_epochs,
-            )
         return max_epochs - self.close_mosaic_epochs
+
+    def _warn_of_closing(self) -> None:
+        closed_from = self._closed_from()
+        if closed_from is not None and closed_from <= 0 and any(self.mixing.values()):
+            log.warning(
+                "data.close_mosaic_epochs=%d leaves no epoch to mosaic, mixup, copy_paste",
+                self.close_mosaic_epochs,
+            )
 
 
 def data_of(trainer: pl.Trainer) -> DetectionData:

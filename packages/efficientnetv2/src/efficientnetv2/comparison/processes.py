@@ -20,7 +20,6 @@ _OUT_OF_MEMORY = (
     "cannot allocate memory",
     "memoryerror",
     "std::bad_alloc",
-    "could not create a primitive",  # oneDNN, for want of memory
 )
 # What the system's own guard of the memory sends.
 _KILLED = -9
@@ -94,7 +93,7 @@ def failure(status: int, said: str) -> Failure:
     if any(words in lowered for words in _OUT_OF_MEMORY):
         return Failure("out of memory")
     if status == _KILLED:
-        return Failure("out of memory (killed by the system)")
+        return Failure("killed, probably for want of memory")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     last = lines[-1].removeprefix("error: ") if lines else "it said nothing"
     return Failure(f"exit status {status}: {last[:_LONGEST]}")

@@ -41,7 +41,7 @@ def measure_steps(job: StepJob) -> StepTimes:
         )
         optimizer = recipe.build(model, batch_size=job.batch_size)
         scaler = torch.amp.GradScaler(job.device, enabled=job.precision == "16-mixed")
-        laps = []
+        clocks = []
         for _ in range(job.warmup + job.steps):
             clock = _Clock(job.device)
             loss = F.cross_entropy(
@@ -54,8 +54,8 @@ def measure_steps(job: StepJob) -> StepTimes:
             scaler.update()
             optimizer.zero_grad()
             clock.lap()
-            laps.append(clock.seconds())
-        counted = laps[job.warmup :]
+            clocks.append(clock)
+        counted = [clock.seconds() for clock in clocks[job.warmup :]]
         peak = used()
     forward, backward, update = (median(phase) for phase in zip(*counted, strict=True))
     return StepTimes(forward, backward, update, median(map(sum, counted)), peak)
@@ -66,13 +66,14 @@ def measure_inference(job: StepJob) -> float:
     with _peak(job), torch.inference_mode():
         model, images, _ = _prepared(job)
         model.eval()
-        seconds = []
+        clocks = []
         for _ in range(job.warmup + job.steps):
             clock = _Clock(job.device)
             _logits(job, model, images)
             clock.lap()
-            seconds += clock.seconds()
-    return job.batch_size / median(seconds[job.warmup :])
+            clocks.append(clock)
+        seconds = [clock.seconds()[0] for clock in clocks[job.warmup :]]
+    return job.batch_size / median(seconds)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Scores of one training and the minutes after which they were known, from its first step."""
+    """Scores of one training and the minutes from the start of its fit until they were known."""
 
     minutes: tuple[float, ...]
     scores: tuple[float, ...]
@@ -106,6 +106,13 @@ def train(rows: Sequence[Row], plan: Plan, folder: Path) -> list[Trained]:
         plan: how.
         folder: gets a run's folder for each row and seed.
     """
+    for row in rows:
+        words = (*plan.overrides, *row.train)
+        if not any(word.startswith(("data=", "experiment=")) for word in words):
+            raise UserError(
+                f"rows.{row.name}: nothing says what it learns from; add data=... to "
+                "train.overrides, such as data=imagefolder"
+            )
     results = [Trained(row) for row in rows]
     for seed in plan.seeds:
         for result in results:
@@ -122,6 +129,8 @@ def _train_one(result: Trained, plan: Plan, seed: int, folder: Path) -> None:
     )
     curve = None
     if done.returncode != 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "stderr.txt").write_text(done.stderr)
         result.failure = f"{failure(done.returncode, done.stderr).reason} (seed {seed})"
     else:
         curve = read_curve(folder, plan.metric)
@@ -144,6 +153,8 @@ def overrides(row: Row, plan: Plan, seed: int) -> list[str]:
         words += ["task=cls"]
     if row.recipe == "v2" or row.progressive:
         words += [f"progressive={'on' if row.progressive else 'off'}"]
+    if row.progressive:
+        words += [f"callbacks.progressive.interpolation={plan.source}"]
     if row.size is not None:
         words += [f"data.train_size={row.size}"]
     words += [
