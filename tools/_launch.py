@@ -14,9 +14,9 @@ from typing import Any
 
 # Before anything imports albumentations: its version check would ask the network for 2 seconds.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-# Before anything imports torch: how long GNU's OpenMP lets waiting threads spin on a core that
-# another process may need. Two trainings at once are half as slow as with its default of 300,000,
-# one alone is as fast; without spinning (OMP_WAIT_POLICY=PASSIVE) it takes up to twice as long.
+# Before anything imports torch: how long GNU's OpenMP lets waiting threads spin on a core. Its
+# default of 300,000 starves a second training on the machine; not to spin at all
+# (OMP_WAIT_POLICY=PASSIVE) slows the many short operations of small networks.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 from hydra import compose, initialize_config_dir

@@ -3,7 +3,7 @@
 import logging
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,8 @@ from backbone.errors import UserError, closest
 if TYPE_CHECKING:
     from efficientnetv2.comparison.rows import Row
     from efficientnetv2.comparison.tables import Table
+    from efficientnetv2.comparison.throughput import Outcome, Settings
+    from efficientnetv2.comparison.training import Plan, Trained
 
 log = logging.getLogger(__name__)
 
@@ -68,19 +70,22 @@ def compare(config: DictConfig) -> None:
         batch_size=config.batch_size,
     )
     folder = Path(config.paths.output_dir)
-    found = (_measured if config.mode == "throughput" else _trained)(config, rows, folder)
+    found = None
+    # Written after each round and seed, so that an interruption loses no more than one.
+    for found in (_measured if config.mode == "throughput" else _trained)(config, rows, folder):
+        _write(config, folder, found)
+    assert found is not None
     _show(found.tables)
-    _write(config, folder, found)
+    _track(config, found)
     log.info("written to %s", folder)
     if found.failed:
         log.error("no result, or not all of it, of %s", ", ".join(found.failed))
         sys.exit(EXIT_ROW_FAILED)
 
 
-def _measured(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Found:
-    """Measure the rows' steps."""
-    from efficientnetv2.comparison import plots, tables, throughput
-    from efficientnetv2.comparison.projection import project, ratios
+def _measured(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterator[Found]:
+    """Measure the rows' steps, round by round."""
+    from efficientnetv2.comparison import throughput
 
     devices = config.devices
     if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
@@ -89,7 +94,15 @@ def _measured(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Found:
     settings = throughput.Settings(
         device=_device(str(config.device)), **{key: config[key] for key in keys}
     )
-    outcomes = throughput.compare(rows, settings)
+    for outcomes in throughput.compare(rows, settings):
+        yield _told(outcomes, settings, devices, folder)
+
+
+def _told(outcomes: "Sequence[Outcome]", settings: "Settings", devices: int, folder: Path) -> Found:
+    """Return what the rounds so far came to."""
+    from efficientnetv2.comparison import plots, tables
+    from efficientnetv2.comparison.projection import project, ratios
+
     projections = [project(outcome, devices=devices) for outcome in outcomes]
     found = ratios(outcomes)
     where = f"{_machine(settings.device)}, {settings.precision}"
@@ -115,10 +128,8 @@ def _measured(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Found:
     )  # fmt: skip
 
 
-def _trained(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Found:
-    """Train the rows."""
-    from efficientnetv2.comparison import plots, tables
-    from efficientnetv2.comparison.seeds import learnt, speed_ups
+def _trained(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterator[Found]:
+    """Train the rows, seed by seed."""
     from efficientnetv2.comparison.training import Plan, train
 
     told = config.train
@@ -133,7 +144,15 @@ def _trained(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Found:
         accelerator=_device(str(config.device)),
         precision=config.precision,
     )
-    results = train(rows, plan, folder)
+    for results in train(rows, plan, folder):
+        yield _learnt(results, plan, folder)
+
+
+def _learnt(results: "Sequence[Trained]", plan: "Plan", folder: Path) -> Found:
+    """Return what the seeds so far came to."""
+    from efficientnetv2.comparison import plots, tables
+    from efficientnetv2.comparison.seeds import learnt, speed_ups
+
     found, ratios = learnt(results, target=plan.target), speed_ups(results)
     picture = folder / "scores.png"
     plots.plot_scores(picture, results, metric=plan.metric, target=plan.target)
@@ -152,7 +171,7 @@ def _trained(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Found:
 
 
 def _write(config: DictConfig, folder: Path, found: Found) -> None:
-    """Write CSV, JSON and the page, and where it is asked for W&B's tables."""
+    """Write CSV, JSON and the page."""
     from efficientnetv2.comparison.report import flat, write_csv, write_json, write_page
 
     head = {"mode": config.mode, "title": found.title}
@@ -163,6 +182,10 @@ def _write(config: DictConfig, folder: Path, found: Found) -> None:
     write_csv(folder / "ratios.csv", [flat(line) for line in found.ratios])
     page = folder / "compare.html"
     write_page(page, title=found.title, notes=found.notes, tables=found.tables, plots=found.plots)
+
+
+def _track(config: DictConfig, found: Found) -> None:
+    """Write W&B's tables where it is asked for."""
     if "wandb" in config.logger:
         from hydra.core.hydra_config import HydraConfig
         from hydra.utils import instantiate

@@ -298,7 +298,7 @@ def test_small_pictures_start_at_what_the_network_takes() -> None:
     assert [stage.image_size for stage in data.progression.stages] == [32, 40]  # not 27
 
 
-def test_norms_stand_still_within_the_last_stage(tmp_path: Path) -> None:
+def test_norms_stand_still_within_the_last_stage() -> None:
     class Norms(Callback):
         def __init__(self) -> None:
             self.learning: list[bool] = []

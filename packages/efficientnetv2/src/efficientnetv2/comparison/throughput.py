@@ -1,7 +1,7 @@
 """Measure every row in turn, round after round: A B A B, so that a drift meets all alike."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
@@ -93,8 +93,12 @@ class _Failed(Exception):
     """A measurement that gave nothing; its message says why."""
 
 
-def compare(rows: Sequence[Row], settings: Settings) -> list[Outcome]:
-    """Measure rows in rounds; one that fails is left out from there on, and the others go on."""
+def compare(rows: Sequence[Row], settings: Settings) -> Iterator[list[Outcome]]:
+    """Measure rows in rounds; one that fails is left out from there on, and the others go on.
+
+    Yields:
+        After each round what was measured so far.
+    """
     outcomes = [Outcome(row, parts(row, settings.source)) for row in rows]
     with Nursery() as nursery:
         for number in range(settings.rounds):
@@ -109,7 +113,7 @@ def compare(rows: Sequence[Row], settings: Settings) -> list[Outcome]:
                 except _Failed as error:
                     outcome.failure = str(error)
                     log.warning("%s: %s", outcome.row.name, error)
-    return outcomes
+            yield outcomes
 
 
 def _turn(

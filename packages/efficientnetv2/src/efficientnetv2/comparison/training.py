@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -98,13 +98,16 @@ class Trained:
     failure: str | None = None
 
 
-def train(rows: Sequence[Row], plan: Plan, folder: Path) -> list[Trained]:
+def train(rows: Sequence[Row], plan: Plan, folder: Path) -> Iterator[list[Trained]]:
     """Train the rows; one that fails is left out from there on, and the others go on.
 
     Args:
         rows: what to train.
         plan: how.
         folder: gets a run's folder for each row and seed.
+
+    Yields:
+        After each seed what was learnt so far.
     """
     for row in rows:
         words = (*plan.overrides, *row.train)
@@ -119,7 +122,7 @@ def train(rows: Sequence[Row], plan: Plan, folder: Path) -> list[Trained]:
             if result.failure is None:
                 log.info("seed %d: %s", seed, result.row.name)
                 _train_one(result, plan, seed, folder / f"{result.row.name}-seed{seed}")
-    return results
+        yield results
 
 
 def _train_one(result: Trained, plan: Plan, seed: int, folder: Path) -> None:
