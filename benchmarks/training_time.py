@@ -1,8 +1,8 @@
 """Run ``tools/compare.py`` and keep what it found.
 
-``uv run benchmarks/compare.py NAME [overrides of tools/compare.py]`` writes ``results/NAME.json``:
-command, commit, machine, versions, and all measurements. ``docs/training_time.md`` is made of all
-such results.
+``uv run benchmarks/training_time.py NAME [overrides of tools/compare.py]`` writes
+``results/NAME.json``: command, commit, machine, versions, and all measurements.
+``docs/training_time.md`` is made of all such results.
 """
 
 import json
@@ -22,7 +22,7 @@ def main() -> None:
     """Run, keep the result, write the page."""
     name, *overrides = sys.argv[1:] or [""]
     if not name or "=" in name:
-        raise SystemExit("usage: uv run benchmarks/compare.py NAME [overrides of tools/compare.py]")
+        raise SystemExit("usage: uv run benchmarks/training_time.py NAME [overrides]")
     commit = provenance.commit()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(provenance.ROOT / "tools/compare.py"), *overrides]
@@ -44,7 +44,7 @@ def main() -> None:
 def _page() -> str:
     """Return what all comparisons found."""
     results = {path.stem: json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))}
-    parts = ["# Training time", "", "Written by `benchmarks/compare.py`.", ""]
+    parts = ["# Training time", "", "Written by `benchmarks/training_time.py`.", ""]
     for name, result in results.items():
         if "comparison" in result:
             parts += [f"## {name}", "", f"`{result['comparison']}` on {result['machine']}, torch "
