@@ -188,6 +188,7 @@ def test_loggers_combine(loggers: str) -> None:
     [
         (["modle=d2"], "key 'modle' is unknown; did you mean model"),
         (["optim.lrr=1"], r"key 'optim.lrr' is unknown; did you mean optim.lr"),
+        (["+optim.lr=1"], r"\+optim.lr: this key is there already; leave out the plus"),
         (["model=b0"], "model=b0 does not fit task=det, which takes d0, d1"),
         (["task=cls", "model=d0"], "model=d0 does not fit task=cls, which takes b0, b1"),
         (["task=cls", "data=voc"], "data=voc does not fit task=cls, which takes cifar10"),

@@ -115,7 +115,11 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
         keys = dict(_leaves(config))
         for override in values:
             key = str(override.key_or_group)
-            if override.is_add() or override.is_force_add():
+            if override.is_force_add():
+                continue
+            if override.is_add():
+                if key in keys:
+                    raise UserError(f"+{key}: this key is there already; leave out the plus")
                 continue
             closest(key, [*keys, *groups], what="key")
             _check_kind(key, override.value(), keys[key])

@@ -36,9 +36,7 @@ def train(config: DictConfig) -> None:
             max_steps = config.trainer.get("max_steps", -1)
             callback.prepare(module, data, max_epochs=max_epochs, max_steps=max_steps)
     if config.ckpt_path is not None:
-        check_resumable(
-            config.ckpt_path, module, max_epochs=max_epochs, progression=data.progression
-        )
+        check_resumable(config.ckpt_path, module, max_epochs=max_epochs, data=data)
     if config.trainer.sync_batchnorm and not torch.cuda.is_available():
         raise UserError("trainer.sync_batchnorm=true needs GPUs")
     main_process = getattr(rank_zero_only, "rank", 0) == 0

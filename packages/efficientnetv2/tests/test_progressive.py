@@ -234,19 +234,19 @@ def test_other_stages_are_not_gone_on_with(tmp_path: Path) -> None:
     last = tmp_path / "last.ckpt"
     same, other = data_of(), data_of()
     ProgressiveLearning(stages=2).prepare(module, same, max_epochs=2)
-    check_resumable(last, module, max_epochs=2, progression=same.progression)
+    check_resumable(last, module, max_epochs=2, data=same)
     ProgressiveLearning(stages=2).prepare(module, other, max_epochs=4)
     told = r"was trained in other stages \(ends 1, 2\) than this training's \(ends 2, 4\)"
     with pytest.raises(UserError, match=told):
-        check_resumable(last, module, max_epochs=4, progression=other.progression)
+        check_resumable(last, module, max_epochs=4, data=other)
     stronger = data_of(batch_size=2)
     # From 43 = round(64 * 2 / 3) to 64: official sizes 53 and 64, now 54 = 45 + 19 / 2.
     ProgressiveLearning(stages=2, first_size=45).prepare(module, stronger, max_epochs=2)
     told = r"\(image size 53, 64; batch size 4, 4\) than this training's \(image size 54, 64; batch"
     with pytest.raises(UserError, match=told):
-        check_resumable(last, module, max_epochs=2, progression=stronger.progression)
+        check_resumable(last, module, max_epochs=2, data=stronger)
     with pytest.raises(UserError, match="with progressive stages, and this training is without"):
-        check_resumable(last, module, max_epochs=2)
+        check_resumable(last, module, max_epochs=2, data=data_of())
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ class EpochSampler(Sampler[Draw]):
         batch_size: pictures of a batch. What does not fill a last batch in every process is left
             out of the epoch, never the same pictures twice; the shuffle picks others next time.
         progression: the training's stages, if it has several.
+
+    Attributes:
         num_batches: of an epoch, where not all are trained with; stages are shares of these.
     """
 
@@ -47,13 +49,12 @@ class EpochSampler(Sampler[Draw]):
         seed: int,
         batch_size: int,
         progression: Progression | None = None,
-        num_batches: int | None = None,
     ) -> None:
         self.num_pictures = num_pictures
         self.seed = seed
         self.batch_size = batch_size
         self.progression = progression
-        self.num_batches = num_batches
+        self.num_batches: int | None = None
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from backbone.data.loader import EpochData
 from backbone.errors import UserError
 from backbone.stages import Progression
 
@@ -16,14 +17,14 @@ def check_resumable(
     module: nn.Module,
     *,
     max_epochs: int,
-    progression: Progression | None = None,
+    data: EpochData | None = None,
 ) -> None:
     """Make sure that a training can go on from ``path``, before anything expensive happens.
 
     Raises:
         UserError: it is missing, cannot be read, holds no state of a training, that of another
             network than ``module``'s, one that has seen ``max_epochs`` already, or one that goes
-            through other stages than ``progression``.
+            through other stages than ``data`` does.
     """
     if not Path(path).is_file():
         raise UserError(f"ckpt_path={path}: there is no such file")
@@ -48,14 +49,14 @@ def check_resumable(
             f"trainer.max_epochs={max_epochs}; a larger number trains on, with a longer schedule "
             "(not where pictures grow in stages)"
         )
-    _check_stages(path, content, progression)
+    if data is not None:
+        _check_stages(path, content, data)
 
 
-def _check_stages(
-    path: str | Path, content: Mapping[str, Any], progression: Progression | None
-) -> None:
-    states = [content.get(name) for name in ("ClassificationData", "DetectionData")]
-    plain = next((state.get("progression") for state in states if state), None)
+def _check_stages(path: str | Path, content: Mapping[str, Any], data: EpochData) -> None:
+    progression = data.progression
+    # Lightning stores a data module's state under its class.
+    plain = content.get(type(data).__qualname__, {}).get("progression")
     stored = None if plain is None else Progression.from_dict(plain)
     if stored == progression:
         return
