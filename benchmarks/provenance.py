@@ -5,7 +5,8 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,16 @@ def commit() -> str:
     return _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
 
 
-def machine() -> dict[str, Any]:
-    """Return what a figure may depend on."""
+def machine(peers: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what a figure may depend on; of the peers, those that are installed."""
+    versions = {package: version(package) for package in PACKAGES}
+    for peer in peers:
+        with suppress(PackageNotFoundError):
+            versions[peer] = version(peer)
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {_processor()}",
         "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": versions,
     }
 
 

@@ -1,7 +1,7 @@
-"""Tests that cross packages see tools and benchmarks as Python sees them when they are run."""
+"""Tests that cross packages see tools, benchmarks and each other's parts as programs do."""
 
 import sys
 from pathlib import Path
 
-for folder in ("tools", "benchmarks"):
+for folder in ("tools", "benchmarks", "tests"):
     sys.path.insert(0, str(Path(__file__).parent.parent / folder))

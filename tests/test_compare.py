@@ -2,19 +2,18 @@
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import _launch
 import compare
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from started import run_tool
 
 from backbone.errors import UserError
 
-ROOT = Path(__file__).parent.parent
 TINY = (
     "rows=none",
     "device=cpu",
@@ -27,9 +26,8 @@ TINY = (
 )
 
 
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "tools/compare.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def call(folder: Path, *arguments: str) -> CompletedProcess[str]:
+    return run_tool("compare.py", folder, *arguments)
 
 
 def test_rows_that_fit_are_measured_and_the_others_are_told(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """Progressive learning through ``tools/train.py``, for every task and on two processes."""
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import torch
+from started import run_tool
 
-ROOT = Path(__file__).parent.parent
 DETECTOR = (
     "task=det",
     "progressive=on",
@@ -35,10 +34,9 @@ CLASSIFIER = (
 )
 
 
-def train(folder: Path, run: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "tools/train.py"), *arguments]
-    command += [f"hydra.run.dir={folder / run}", f"paths.cache_dir={folder / 'cache'}"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def train(folder: Path, run: str, *arguments: str) -> CompletedProcess[str]:
+    places = (f"hydra.run.dir={folder / run}", f"paths.cache_dir={folder / 'cache'}")
+    return run_tool("train.py", folder, *arguments, *places)
 
 
 def changes(run: Path, *names: str) -> list[tuple[float, ...]]:

@@ -3,14 +3,13 @@
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import torch
 from omegaconf import OmegaConf
+from started import run_tool
 
-ROOT = Path(__file__).parent.parent
 TINY = (
     "data.read.num_train=8",
     "data.read.num_val=3",
@@ -24,10 +23,9 @@ TINY = (
 )
 
 
-def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "tools/train.py"), *arguments]
-    command += [f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def train(folder: Path, *arguments: str) -> CompletedProcess[str]:
+    places = (f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}")
+    return run_tool("train.py", folder, *arguments, *places)
 
 
 def test_run_folder_holds_what_is_promised(tmp_path: Path) -> None:

@@ -170,6 +170,33 @@ def test_loss_is_smoothed_cross_entropy() -> None:
         torch.testing.assert_close(step(module, batch), expected)
 
 
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_the_parts_of_a_step_are_the_step(mixup: float) -> None:
+    data = data_of()
+    module = module_of(data, mixup=mixup).eval()
+    batch = next(iter(data.val_dataloader()))
+    found = []
+    for whole in (True, False):
+        np.random.seed(0)  # noqa: NPY002  timm's mixing draws from it
+        if whole:
+            found.append(step(module, batch))
+        else:
+            found.append(module.losses(*module.train_outputs(batch))["loss"])
+    assert torch.equal(*found)
+    (1e6 * found[0]).backward()
+    module.clip(0.5)
+    norms = torch.stack([p.grad.norm() for p in module.parameters() if p.grad is not None])
+    assert norms.norm().item() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_probabilities_are_what_is_asked_for() -> None:
+    data = data_of()
+    module = module_of(data)
+    # 1 / (1 + 3) and 3 / (1 + 3)
+    found = module.postprocess(torch.tensor([[0.0, 1.0986123]]), torch.empty(1, 3, 2, 2))
+    torch.testing.assert_close(found, torch.tensor([[0.25, 0.75]]))
+
+
 def test_mixing_mixes_pictures_and_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_of()
     module = module_of(data, mixup=1.0, label_smoothing=0.0).eval()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbone.data.pictures import read_picture
+from backbone.data.pictures import Decoded, Jpeg, UnreadableError, open_picture, read_picture
 
 
 def test_colour_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -63,5 +63,76 @@ def test_truncated_file(tmp_path: Path, kept: float) -> None:
     Image.fromarray(noise).save(path)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(ValueError, match=r"a\.jpg cannot be decoded"):
+    with pytest.raises(UnreadableError, match=r"a\.jpg cannot be decoded"):
         read_picture(path)
+    # Also where the window ends before the damage.
+    with pytest.raises(UnreadableError, match=r"a\.jpg cannot be decoded"):
+        open_picture(path).window((0, 0, 8, 8), (8, 8))
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    for read in (read_picture, open_picture):
+        with pytest.raises(UnreadableError, match=r"a\.jpg cannot be decoded"):
+            read(tmp_path / "a.jpg")
+
+
+# libjpeg-turbo's versions differ, and so may what they round.
+DECODING_TOLERANCE = 2
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", [0, 2])
+def test_windows_of_jpeg_files_are_as_pillow_decodes_them(
+    tmp_path: Path, mode: str, progressive: bool, subsampling: int
+) -> None:
+    path = tmp_path / "a.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (45, 67, 3), np.uint8)
+    picture = Image.fromarray(noise).convert(mode)
+    settings = {} if mode == "L" else {"subsampling": subsampling}
+    picture.save(path, quality=90, progressive=progressive, **settings)
+    source = open_picture(path)
+    assert isinstance(source, Decoded if mode == "CMYK" else Jpeg)
+    assert source.size == (45, 67)
+    expected = read_picture(path).astype(int)
+    assert np.array_equal(source.whole(), expected)
+    window = source.window((3, 5, 60, 44), (30, 30))
+    assert np.abs(window - expected[5:44, 3:60]).max() <= DECODING_TOLERANCE
+
+
+@pytest.mark.parametrize(("least", "factor"), [(25, 1), (24, 2), (13, 2), (12, 4), (6, 8), (1, 8)])
+def test_windows_are_decoded_as_small_as_they_may_be(
+    tmp_path: Path, least: int, factor: int
+) -> None:
+    path = tmp_path / "a.jpg"
+    ramp = np.linspace(0, 250, 101)[None, :, None].repeat(51, 0).repeat(3, 2).astype(np.uint8)
+    Image.fromarray(ramp).save(path, quality=95)
+    box = (8, 0, 72, 48)
+    window = open_picture(path).window(box, (least, least))
+    assert window.shape == (48 // factor, 64 // factor, 3)
+    # The mean of the columns that each of the window's stands for.
+    expected = ramp[:48, 8:72].reshape(48, -1, factor, 3).mean(axis=(0, 2))
+    assert np.abs(window.mean(axis=0) - expected).max() < 3
+
+
+def test_turned_jpeg_is_decoded_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    for orientation, kind in ((1, Jpeg), (6, Decoded)):
+        exif[0x0112] = orientation
+        Image.new("RGB", (6, 2)).save(tmp_path / "a.jpg", exif=exif)
+        source = open_picture(tmp_path / "a.jpg")
+        assert isinstance(source, kind)
+        assert source.size == ((2, 6) if orientation == 1 else (6, 2))
+        stored = open_picture(tmp_path / "a.jpg", upright=False)
+        assert isinstance(stored, Jpeg)
+        assert stored.size == (2, 6)
+
+
+def test_what_pillow_does_not_mind_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(np.full((16, 16, 3), 90, np.uint8)).save(path)
+    content = path.read_bytes()
+    # Bytes between the scan and the end marker, of which libjpeg warns.
+    path.write_bytes(content[:-2] + bytes(9) + content[-2:])
+    window = open_picture(path).window((0, 0, 8, 8), (8, 8))
+    assert np.array_equal(window, read_picture(path)[:8, :8])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from backbone import create_model
 from backbone.errors import UserError
+from backbone.stages import Progression, Stage
 from backbone.train import trackers
 from backbone.train.batch_norm import BatchNormSchedule
 from backbone.train.ema import Ema
@@ -331,6 +332,25 @@ def test_batch_norm_that_came_with_weights_is_not_warmed_up() -> None:
     assert norm.running_mean.item() == pytest.approx(3.0 * 0.99**2 + 5.0 * (1 - 0.99**2))
     still = batch_norm_after(BatchNormSchedule(freeze_from=0.0), batches, trained=True)
     assert still.running_mean.item() == 3.0
+
+
+def test_batch_norm_follows_pictures_that_grew() -> None:
+    norm = nn.BatchNorm2d(1, momentum=0.01)
+    norm.running_mean.fill_(3.0)  # it came with weights
+    module: Any = nn.Sequential(norm)
+    callback = BatchNormSchedule()
+    callback.setup(SimpleNamespace(), module, "fit")
+    progression = Progression((Stage(32), Stage(64)), (0.75, 2.0))
+    momenta = []
+    for number in range(320):
+        trainer = trainer_at(number, 160, accumulated=1, epochs=2)
+        trainer.datamodule = SimpleNamespace(progression=progression)
+        if number == 0:
+            callback.on_train_start(trainer, module)
+        callback.on_train_batch_start(trainer, module, None, number % 160)
+        momenta.append(norm.momentum)
+    # The second stage begins after three quarters of 160 batches.
+    assert momenta == [0.01] * 120 + [pytest.approx(0.1)] * 50 + [0.01] * 150
 
 
 def test_batch_norm_of_a_frozen_layer_is_left_alone() -> None:

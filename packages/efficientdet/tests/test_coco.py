@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
 
 from backbone.errors import UserError
 from efficientdet.data.coco import read_coco
@@ -208,3 +209,75 @@ def test_area_that_is_not_finite_is_refused(tmp_path: Path, bad: float) -> None:
     value["annotations"][0]["area"] = bad
     with pytest.raises(UserError, match=r"annotations\[0\]: area is (nan|inf)"):
         read(tmp_path, value)
+
+
+def test_annotations_that_differ_in_their_polygons_alone_are_two(tmp_path: Path) -> None:
+    value = content()
+    value["annotations"][0]["segmentation"] = [[1, 2, 3, 4, 5, 6]]
+    value["annotations"].append(value["annotations"][0] | {"segmentation": [[6, 5, 4, 3, 2, 1]]})
+    index = read(tmp_path, value)
+    assert len(index.boxes) == 4
+    assert index.repairs == {"annotations kept although another has their id": 1}
+
+
+def test_annotations_without_ids_all_count(tmp_path: Path) -> None:
+    value = content()
+    for entry in value["annotations"]:
+        del entry["id"]
+    index = read(tmp_path, value)
+    assert len(index.boxes) == 3
+    assert index.repairs == {}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_what_only_pythons_reader_takes_is_read(tmp_path: Path, encoding: str) -> None:
+    value = content()
+    value["annotations"][0]["segmentation"] = [[float("nan"), 2, 3, 4, 5, 6]]
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    expected = read(plain, content())
+    (tmp_path / "other.json").write_text(json.dumps(value), encoding=encoding)
+    index = read_coco(tmp_path / "other.json", plain / "train2017")
+    assert index.boxes.tolist() == expected.boxes.tolist()
+    assert index.areas.tolist() == expected.areas.tolist()
+
+
+def test_place_counts_annotations_that_were_dropped(tmp_path: Path) -> None:
+    value = content()
+    value["annotations"].insert(1, dict(value["annotations"][0]))
+    value["annotations"][3]["iscrowd"] = 2
+    with pytest.raises(UserError, match=r"annotations\[3\]: iscrowd is 2; 0 or 1 is needed"):
+        read(tmp_path, value)
+
+
+def test_boxes_are_those_of_pycocotools(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    value = content()
+    value["images"] = [
+        {"id": i, "file_name": f"{'abc'[i % 3]}.jpg", "width": 640, "height": 480}
+        for i in rng.permutation(40).tolist()
+    ]
+    value["annotations"] = [
+        {
+            "id": i,
+            "image_id": int(rng.integers(40)),
+            "category_id": int(rng.choice([1, 13, 90])),
+            "bbox": rng.uniform(1, 200, 4).round(2).tolist(),
+            "area": float(rng.uniform(1, 4000)),
+            "iscrowd": int(rng.random() < 0.2),
+            "segmentation": [rng.uniform(1, 400, 8).round(2).tolist()],
+        }
+        for i in rng.permutation(500).tolist()
+    ]
+    index = read(tmp_path, value)
+    coco = COCO(tmp_path / "instances.json")
+    assert index.image_ids.tolist() == sorted(coco.getImgIds())
+    for i, image_id in enumerate(index.image_ids.tolist()):
+        theirs = coco.loadAnns(coco.getAnnIds(imgIds=image_id))
+        rows = index.rows(i)
+        xywh = index.boxes[rows].copy()
+        xywh[:, 2:] -= xywh[:, :2]
+        assert xywh == pytest.approx(np.array([a["bbox"] for a in theirs]).reshape(-1, 4))
+        assert index.category_ids[index.labels[rows]].tolist() == [a["category_id"] for a in theirs]
+        assert index.areas[rows].tolist() == [a["area"] for a in theirs]
+        assert index.crowd[rows].tolist() == [bool(a["iscrowd"]) for a in theirs]

@@ -11,7 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from backbone.errors import UserError
+from backbone.folding import fold
 from efficientdet import Detections, EfficientDet, create_model
+from efficientdet.bifpn import FusionNode
 from efficientdet.heads import Head
 from efficientdet.loss import detection_loss
 from efficientdet.matcher import assign
@@ -203,3 +205,30 @@ def test_loss_falls_on_one_batch() -> None:
     first, last = losses[0], losses[-1]
     assert last[0] < 0.5 * first[0]
     assert last[1] < 0.5 * first[1]
+
+
+def test_folded_network_computes_the_same(model: EfficientDet) -> None:
+    exact = deepcopy(model).double()
+    for norm in (layer for layer in exact.modules() if isinstance(layer, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.2)
+    for node in (layer for layer in exact.modules() if isinstance(layer, FusionNode)):
+        assert node.weights is not None
+        nn.init.uniform_(node.weights, -0.5, 2.0)
+    images = exact.normalize(pictures(2, 96, 131))
+    with torch.no_grad():
+        wanted = exact(images)
+    fold(exact)
+    for found, expected in zip(chain(*exact(images)), chain(*wanted), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter
+def test_optimized_detector_detects_the_same(model: EfficientDet) -> None:
+    pytest.importorskip("onnxruntime")
+    fast = model.optimize(128, runtime="onnxruntime")
+    assert fast.run is not None
+    for images in (pictures(1, 128, 128), pictures(2, 96, 160)):
+        (found, *_), (wanted, *_) = (m.predict(images, max_detections=20) for m in (fast, model))
+        torch.testing.assert_close(found.scores, wanted.scores, atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(found.boxes_xyxy, wanted.boxes_xyxy, atol=0.05, rtol=1e-3)

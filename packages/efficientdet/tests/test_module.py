@@ -253,6 +253,44 @@ def test_detections_go_back_to_the_original_picture(shapes: dict[str, Annotation
     assert moved.boxes_xyxy.flatten().tolist() == pytest.approx([40.0, 80.0, 160.0, 400.0])
 
 
+def test_the_parts_of_a_prediction_are_the_prediction(
+    shapes: dict[str, AnnotationIndex],
+) -> None:
+    data = data_of(shapes)
+    module = module_of(data).eval()
+    module.predict_settings = {"score_threshold": 0.005, "method": "fast", "flip": False}
+    images = next(iter(data.val_dataloader())).images
+    with torch.no_grad():
+        parts = module.postprocess(module(images), images)
+    whole = module.model.predict(images, score_threshold=0.005, method="fast", max_detections=100)
+    assert sum(len(found.scores) for found in whole) > 0
+    for ours, theirs in zip(parts, whole, strict=True):
+        assert all(map(torch.equal, ours, theirs))
+    module.predict_settings = {"scales": [1.0, 1.5]}
+    with pytest.raises(UserError, match=r"task.predict.scales=.*only without test-time"):
+        module.postprocess(module(images), images)
+
+
+def test_the_parts_of_a_step_are_the_step(shapes: dict[str, AnnotationIndex]) -> None:
+    data = data_of(shapes)
+    module = module_of(data)
+    logged: dict[str, float] = {}
+    module.log = lambda name, value, **_: logged.update({name: value.item()})  # type: ignore
+    batch = next(iter(data.train_dataloader()))
+    loss = module.training_step(batch, 0)
+    losses = module.losses(*module.train_outputs(batch))
+    assert torch.equal(loss, losses["loss"])
+    # 50 is the official weight of the boxes.
+    torch.testing.assert_close(loss, losses["loss_class"] + 50 * losses["loss_box"])
+    assert logged == {f"train/{name}": value.item() for name, value in losses.items()}
+    (1e6 * loss).backward()
+    module.clip(0.5)
+    norms = torch.stack([p.grad.norm() for p in module.parameters() if p.grad is not None])
+    assert norms.norm().item() == pytest.approx(0.5, rel=1e-3)
+    # Each was clipped to 0.5 before all were: none outweighs the others.
+    assert norms.max() < 0.25
+
+
 def test_mistakes_are_told_before_the_training(shapes: dict[str, AnnotationIndex]) -> None:
     names = data_of(shapes).class_names
     for settings, message in (

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from backbone.specs import LayerStyle
 
@@ -28,39 +29,35 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def pad_same(
-    x: Tensor, kernel: Sequence[int], stride: Sequence[int], *, value: float = 0.0
-) -> tuple[Tensor, tuple[int, int]]:
-    """Return ``x`` padded where a layer cannot do it by itself, and the padding left to the layer.
-
-    Layers pad symmetrically; where that suffices on both axes no copy is made.
-
-    Args:
-        x: ``(B, C, H, W)``.
-        kernel: height and width of the kernel.
-        stride: strides down and across.
-        value: what to pad with.
-    """
-    top, bottom = same_padding(x.shape[-2], kernel[0], stride[0])
-    left, right = same_padding(x.shape[-1], kernel[1], stride[1])
-    if top == bottom and left == right:
-        return x, (top, left)
-    return F.pad(x, (left, right, top, bottom), value=value), (0, 0)
-
-
 class Conv2dSame(nn.Conv2d):
     """``Conv2d`` with TensorFlow's SAME padding, computed from each input's size."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C', ceil(H / stride), ceil(W / stride))``."""
-        x, padding = pad_same(x, self.kernel_size, self.stride)
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
+        top, bottom = same_padding(x.shape[-2], self.kernel_size[0], self.stride[0])
+        left, right = same_padding(x.shape[-1], self.kernel_size[1], self.stride[1])
+        weight = self.weight
+        if (top, left) == (bottom, right):
+            padding = (top, left)
+        elif self.groups > 1 and x.device.type == "cpu" and not torch.compiler.is_exporting():
+            # A kernel with zeros before it, evenly padded, computes the same without a copy of a
+            # large map; engines that a network is exported to pad unevenly by themselves.
+            weight = F.pad(weight, (right - left, 0, bottom - top, 0))
+            padding = (bottom, right)
+        else:
+            x = F.pad(x, (left, right, top, bottom))
+            padding = (0, 0)
+        return F.conv2d(x, weight, self.bias, self.stride, padding, groups=self.groups)
 
 
 def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
     """Max-pool with SAME padding; the border counts as minus infinity, not as zero."""
-    x, padding = pad_same(x, kernel, stride, value=float("-inf"))
-    return F.max_pool2d(x, list(kernel), list(stride), padding)
+    top, bottom = same_padding(x.shape[-2], kernel[0], stride[0])
+    left, right = same_padding(x.shape[-1], kernel[1], stride[1])
+    if (top, left) == (bottom, right):
+        return F.max_pool2d(x, list(kernel), list(stride), (top, left))
+    x = F.pad(x, (left, right, top, bottom), value=float("-inf"))
+    return F.max_pool2d(x, list(kernel), list(stride))
 
 
 def batch_norm(channels: int, style: LayerStyle = V1_STYLE) -> nn.BatchNorm2d:
@@ -107,6 +104,10 @@ class ConvNormAct(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C', H', W')``."""
         return self.act(self.norm(self.conv(x)))
+
+    def fold(self) -> None:
+        """Let the convolution do what the norm does."""
+        self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
 
 class SqueezeExcite(nn.Module):

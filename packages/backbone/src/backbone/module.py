@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from backbone.data.dataset import Batch
-from backbone.data.module import data_of
+from backbone.data.module import ClassificationData, data_of
 from backbone.efficientnet import EfficientNet
 from backbone.errors import UserError
 from backbone.layers import Norm
@@ -104,8 +104,12 @@ class EfficientNetModule(pl.LightningModule):
         return 2 ** max(self.model.trunk.channels)
 
     def setup(self, stage: str) -> None:
-        """Tell the data how the weights want to see pictures."""
-        data_of(self.trainer).preprocessing = self.model.spec.preprocessing
+        """Tell the trainer's data how the weights want to see pictures."""
+        self.inform(data_of(self.trainer))
+
+    def inform(self, data: ClassificationData) -> None:
+        """Tell data how the weights want to see pictures."""
+        data.preprocessing = self.model.spec.preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
         """Map uint8 pictures ``(B, C, H, W)`` to logits ``(B, K)``."""
@@ -127,16 +131,30 @@ class EfficientNetModule(pl.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the loss of a batch."""
         self.unreadable.note(batch.unreadable)
+        losses = self.losses(*self.train_outputs(batch))
+        size = len(batch.images)
+        self.log("train/loss", losses["loss"].detach(), prog_bar=True, batch_size=size)
+        return losses["loss"]
+
+    def train_outputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the logits of a training batch, and its targets: soft ones where it is mixed."""
         images, targets = self.model.normalize(batch.images), batch.labels
-        if self.mix is None:
-            loss = F.cross_entropy(
-                self.model(images), targets, label_smoothing=self.label_smoothing
-            )
-        else:
+        if self.mix is not None:
             images, targets = self.mix(images, targets)  # soft targets, smoothed
-            loss = F.cross_entropy(self.model(images), targets)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(images))
-        return loss
+        return self.model(images), targets
+
+    def losses(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Return the ``loss`` of what `train_outputs` returned."""
+        smoothing = self.label_smoothing if self.mix is None else 0.0
+        return {"loss": F.cross_entropy(logits, targets, label_smoothing=smoothing)}
+
+    def clip(self, max_norm: float) -> None:
+        """Clip the norm of all gradients, as Lightning does in a training."""
+        nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+
+    def postprocess(self, logits: Tensor, _: Tensor) -> Tensor:
+        """Return the class probabilities of what `forward` returned for pictures."""
+        return logits.float().softmax(1)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimizer and its per-step schedule."""
@@ -155,7 +173,7 @@ class EfficientNetModule(pl.LightningModule):
                 metric.update(losses)
             else:
                 metric.update(logits, batch.labels)
-        return {"losses": losses, "probabilities": logits.softmax(1)}
+        return {"losses": losses, "probabilities": self.postprocess(logits, batch.images)}
 
     test_step = validation_step
 

@@ -8,6 +8,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from backbone.layers import ACTIVATIONS, batch_norm
 from backbone.recompute import recomputed
@@ -47,6 +48,10 @@ class Lateral(nn.Sequential):
         self.conv = nn.Conv2d(in_channels, out_channels, 1)
         self.norm = batch_norm(out_channels)
 
+    def fold(self) -> None:
+        """Let the convolution do what the norm does."""
+        self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
+
 
 class FusionNode(nn.Module):
     """Resample the inputs to one level, fuse them, then activation, separable conv, batch norm.
@@ -58,6 +63,9 @@ class FusionNode(nn.Module):
         channels: W.
         fusion: ``fast`` normalised fusion (Sec. 3.3) or a plain ``sum``.
         act: activation.
+
+    Attributes:
+        shares: what `fold` has made of the weights: how much each input counts.
     """
 
     def __init__(self, in_channels: list[int], channels: int, *, fusion: Fusion, act: Act) -> None:
@@ -66,6 +74,7 @@ class FusionNode(nn.Module):
             nn.Identity() if c == channels else Lateral(c, channels) for c in in_channels
         )
         self.weights = nn.Parameter(torch.ones(len(in_channels))) if fusion == "fast" else None
+        self.shares: tuple[float, ...] | None = None
         self.act = ACTIVATIONS[act]()
         self.conv = SeparableConv(channels, channels)
         self.norm = batch_norm(channels)
@@ -81,12 +90,28 @@ class FusionNode(nn.Module):
         """Add up maps of one shape, weighted by ``relu(w) / (sum relu(w) + 1e-4)``."""
         if self.weights is None:
             return sum(maps[1:], start=maps[0])
-        weights = F.relu(self.weights)
-        weights = weights / (weights.sum() + FUSION_EPS)
-        fused = maps[0] * weights[0]
-        for x, weight in zip(maps[1:], weights[1:], strict=True):
-            fused = torch.addcmul(fused, x, weight)
+        if self.shares is not None:
+            fused = maps[0] * self.shares[0]
+            for x, share in zip(maps[1:], self.shares[1:], strict=True):
+                fused = fused.add_(x, alpha=share)
+            return fused
+        shares = self._shares(self.weights)
+        fused = maps[0] * shares[0]
+        for x, share in zip(maps[1:], shares[1:], strict=True):
+            fused = torch.addcmul(fused, x, share)
         return fused
+
+    def fold(self) -> None:
+        """Let the convolution do what the norm does, and work out the weights once."""
+        self.conv.pointwise = fuse_conv_bn_eval(self.conv.pointwise, self.norm)
+        self.norm = nn.Identity()
+        if self.weights is not None:
+            self.shares = tuple(self._shares(self.weights).tolist())
+
+    @staticmethod
+    def _shares(weights: Tensor) -> Tensor:
+        weights = F.relu(weights)
+        return weights / (weights.sum() + FUSION_EPS)
 
 
 class BiFPNCell(nn.Module):

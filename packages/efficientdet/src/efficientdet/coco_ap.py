@@ -4,7 +4,9 @@ Boxes are xyxy inside the project and xywh in COCO's files: the ground truth is 
 """
 
 import contextlib
+import gc
 import io
+from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -62,7 +64,7 @@ class CocoTruth:
             order of their category ids; all, small, medium and large objects; 1, 10 and
             ``max_detections`` detections. Recall ``(10, K, 4, 3)``.
         """
-        with contextlib.redirect_stdout(io.StringIO()):
+        with _no_garbage(), contextlib.redirect_stdout(io.StringIO()):
             evaluation = self._coco_eval(self._truth, self._load(results), "bbox")
             evaluation.params.imgIds = image_ids.tolist()
             evaluation.params.maxDets = [1, 10, max_detections]
@@ -71,13 +73,35 @@ class CocoTruth:
         return evaluation.eval["precision"], evaluation.eval["recall"]
 
     def _load(self, results: np.ndarray) -> Any:
-        if len(results):
-            return self._truth.loadRes(results)
-        # pycocotools cannot load an empty list.
+        """Return what `loadRes` would, without the polygons that it makes of boxes."""
         found = self._coco_class()
-        found.dataset = self._truth.dataset | {"annotations": []}
+        columns = {
+            "id": np.arange(1, len(results) + 1),
+            "image_id": results[:, 0].astype(np.int64),
+            "category_id": results[:, 6].astype(np.int64),
+            "bbox": results[:, 1:5],
+            "score": results[:, 5],
+            "area": results[:, 3] * results[:, 4],
+            "iscrowd": np.zeros(len(results), np.int64),
+        }
+        found.dataset = self._truth.dataset | {"annotations": _entries(columns)}
         found.createIndex()
         return found
+
+
+@contextlib.contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Let Python not look for garbage inside the block.
+
+    It would look through millions of dictionaries that all live to its end: a third of its time.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def twelve(precision: np.ndarray, recall: np.ndarray) -> list[float]:
@@ -115,7 +139,6 @@ def to_coco(index: AnnotationIndex, coco_class: Any = COCO) -> Any:
         "area": index.areas,
         "iscrowd": index.crowd.astype(int),
     }
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     coco.dataset = {
         "info": {},
         "images": [{"id": i} for i in index.image_ids.tolist()],
@@ -123,8 +146,14 @@ def to_coco(index: AnnotationIndex, coco_class: Any = COCO) -> Any:
             {"id": i, "name": name}
             for i, name in zip(index.category_ids.tolist(), index.class_names, strict=True)
         ],
-        "annotations": [dict(zip(columns, row, strict=True)) for row in rows],
+        "annotations": _entries(columns),
     }
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
     return coco
+
+
+def _entries(columns: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """Return a dictionary a row, as COCO's files have them."""
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -4,8 +4,10 @@ Shapes: B = batch, W = channels, A = anchors a place, K = classes.
 """
 
 import math
+from copy import deepcopy
 
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from backbone.layers import ACTIVATIONS, batch_norm
 from backbone.recompute import recomputed
@@ -32,6 +34,7 @@ class Head(nn.Module):
 
     Attributes:
         recomputed: whether training computes the hidden layers again in the backward pass.
+        folded: the hidden layers by level, once `fold` has made them.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         self.recomputed = False
+        self.folded: nn.ModuleDict | None = None
         self.act = ACTIVATIONS[act]()
         self.convs = nn.ModuleList(SeparableConv(channels, channels) for _ in range(repeats))
         self.norms = nn.ModuleDict(
@@ -63,10 +67,13 @@ class Head(nn.Module):
         """Map ``{level: (B, W, h, w)}`` to one ``(B, out_channels, h, w)`` a level."""
         outputs = []
         for level, x in features.items():
-            norms = self.norms[str(level)]
-            assert isinstance(norms, nn.ModuleList)
-            hide = self._hidden
-            x = recomputed(hide, x, norms, norms=norms) if self.recomputed else hide(x, norms)
+            if self.folded is not None:
+                for conv in self.folded[str(level)]:
+                    x = self.act(conv(x))
+            else:
+                norms = self.norms[str(level)]
+                hide = self._hidden
+                x = recomputed(hide, x, norms, norms=norms) if self.recomputed else hide(x, norms)
             outputs.append(self.predict(x))
         return outputs
 
@@ -74,6 +81,16 @@ class Head(nn.Module):
         for conv, norm in zip(self.convs, norms, strict=True):
             x = self.act(norm(conv(x)))
         return x
+
+    def fold(self) -> None:
+        """Give each level convolutions of its own, which do what its norms do as well."""
+        self.folded = nn.ModuleDict()
+        for level, norms in self.norms.items():
+            convs = deepcopy(self.convs)
+            for conv, norm in zip(convs, norms, strict=True):
+                conv.pointwise = fuse_conv_bn_eval(conv.pointwise, norm)
+            self.folded[level] = convs
+        self.convs, self.norms = nn.ModuleList(), nn.ModuleDict()
 
 
 def _initialise(module: nn.Module) -> None:

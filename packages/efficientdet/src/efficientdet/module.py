@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from backbone.errors import UserError, closest
@@ -16,7 +16,7 @@ from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe, clip_each
 from backbone.train.unreadable import Unreadable
 from efficientdet.data.dataset import Batch
-from efficientdet.data.module import data_of
+from efficientdet.data.module import DetectionData, data_of
 from efficientdet.efficientdet import EfficientDet
 from efficientdet.evaluation import (
     CocoEvaluator,
@@ -28,7 +28,10 @@ from efficientdet.evaluation import (
 from efficientdet.loss import detection_loss
 from efficientdet.matcher import assign
 from efficientdet.models import create_model
-from efficientdet.postprocess import METHODS, Detections
+from efficientdet.postprocess import METHODS, Detections, postprocess
+
+# Class logits and box codes by level.
+Outputs = tuple[list[Tensor], list[Tensor]]
 
 
 class EfficientDetModule(pl.LightningModule):
@@ -98,11 +101,15 @@ class EfficientDetModule(pl.LightningModule):
         return 2**self.model.spec.max_level
 
     def setup(self, stage: str) -> None:
-        """Tell the data what the network takes for no picture: the colour that becomes zero."""
-        red, green, blue = (round(value) for value in self.model.preprocessing.mean)
-        data_of(self.trainer).pad_colour = (red, green, blue)
+        """Tell the trainer's data how the network wants to see pictures."""
+        self.inform(data_of(self.trainer))
 
-    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def inform(self, data: DetectionData) -> None:
+        """Tell data what the network takes for no picture: the colour that becomes zero."""
+        red, green, blue = (round(value) for value in self.model.preprocessing.mean)
+        data.pad_colour = (red, green, blue)
+
+    def forward(self, images: Tensor) -> Outputs:
         """Map uint8 pictures ``(B, 3, H, W)`` to class logits and box codes by level."""
         return self.model(self.model.normalize(images))
 
@@ -113,14 +120,49 @@ class EfficientDetModule(pl.LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """Return the loss of a batch."""
         self.unreadable.note(batch.unreadable)
-        class_logits, box_codes = self(batch.images)
+        losses = self.losses(*self.train_outputs(batch))
+        for name, loss in losses.items():
+            self.log(
+                f"train/{name}",
+                loss.detach(),
+                prog_bar=name == "loss",
+                batch_size=len(batch.images),
+            )
+        return losses["loss"]
+
+    def train_outputs(self, batch: Batch) -> tuple[Outputs, Batch]:
+        """Return the outputs for a training batch, and the batch, which has the objects."""
+        return self(batch.images), batch
+
+    def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        """Match anchors with objects; return the ``loss`` and its parts."""
         targets = assign(self.model.anchors(batch.images), batch.boxes, batch.labels)
-        loss = detection_loss(class_logits, box_codes, targets, **self.loss)
-        size = len(batch.images)
-        self.log("train/loss", loss.total.detach(), prog_bar=True, batch_size=size)
-        self.log("train/loss_class", loss.classes.detach(), batch_size=size)
-        self.log("train/loss_box", loss.boxes.detach(), batch_size=size)
-        return loss.total
+        loss = detection_loss(*outputs, targets, **self.loss)
+        return {"loss": loss.total, "loss_class": loss.classes, "loss_box": loss.boxes}
+
+    def clip(self, max_norm: float) -> None:
+        """Clip gradients, as `configure_gradient_clipping` does in a training."""
+        clip_each(self.parameters(), max_norm)
+        nn.utils.clip_grad_norm_(self.parameters(), max_norm)
+
+    def postprocess(self, outputs: Outputs, images: Tensor) -> list[Detections]:
+        """Return what is found in pictures by one look at them.
+
+        Raises:
+            UserError: the predictions are configured to take several looks.
+        """
+        settings = dict(self.predict_settings)
+        for key, none in (("flip", False), ("scales", [1.0])):
+            value = settings.pop(key, none)
+            if value != none:
+                raise UserError(f"task.predict.{key}={value}: only without test-time augmentation")
+        settings.pop("fusion_iou", None)
+        return postprocess(
+            *outputs,
+            self.model.anchors(images),
+            max_detections=self.evaluation.max_detections,
+            **settings,
+        )
 
     def configure_gradient_clipping(
         self,

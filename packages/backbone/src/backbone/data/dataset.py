@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from backbone.data.index import ImageIndex
+from backbone.data.pictures import UnreadableError
 from backbone.data.sampler import Draw
 from backbone.errors import UserError
 
@@ -47,7 +48,7 @@ class ClassificationDataset(Dataset[Sample]):
 
     Args:
         index: the split.
-        transform: takes a picture and ``seed``, returns ``(S, S, 3)`` uint8 RGB.
+        transform: takes a `Source` and ``seed``, returns ``(S, S, 3)`` uint8 RGB.
         grey: give one channel of luminance instead of three.
     """
 
@@ -66,10 +67,9 @@ class ClassificationDataset(Dataset[Sample]):
         """Return the picture of a draw, augmented by the draw's seed."""
         label = int(self.index.labels[draw.index])
         try:
-            picture = self.index.picture(draw.index)
-        except ValueError as error:
+            image = self.transform(self.index.source(draw.index), seed=draw.seed)
+        except UnreadableError as error:
             return Sample(None, label, draw.index, str(error))
-        image = self.transform(picture, seed=draw.seed)
         if self.grey:
             image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
         return Sample(image, label, draw.index, "")

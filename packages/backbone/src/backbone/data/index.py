@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from backbone.data.pictures import read_picture
+from backbone.data.pictures import Decoded, Source, open_picture, read_picture
 from backbone.errors import UserError
 
 
@@ -24,7 +24,11 @@ class ImageIndex(Protocol):
         ...
 
     def picture(self, i: int) -> np.ndarray:
-        """Return picture ``i``, ``(H, W, 3)`` uint8 RGB; ValueError if it cannot be read."""
+        """Return picture ``i``, ``(H, W, 3)`` uint8 RGB, or raise UnreadableError."""
+        ...
+
+    def source(self, i: int) -> Source:
+        """Return picture ``i`` to be decoded later; UnreadableError may come now or then."""
         ...
 
     def subset(self, rows: np.ndarray) -> "ImageIndex":
@@ -45,6 +49,10 @@ class FileIndex:
         """Return picture ``i``; see `read_picture`."""
         return read_picture(self.root / str(self.file_names[i]))
 
+    def source(self, i: int) -> Source:
+        """Return picture ``i``; see `open_picture`."""
+        return open_picture(self.root / str(self.file_names[i]))
+
     def subset(self, rows: np.ndarray) -> "FileIndex":
         """Return the pictures at ``rows``."""
         return FileIndex(self.root, self.file_names[rows], self.labels[rows], self.class_names)
@@ -61,6 +69,10 @@ class ArrayIndex:
     def picture(self, i: int) -> np.ndarray:
         """Return picture ``i``."""
         return self.pictures[i]
+
+    def source(self, i: int) -> Source:
+        """Return picture ``i``."""
+        return Decoded(self.pictures[i])
 
     def subset(self, rows: np.ndarray) -> "ArrayIndex":
         """Return the pictures at ``rows``."""

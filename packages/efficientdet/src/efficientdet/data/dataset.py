@@ -3,7 +3,7 @@
 Shapes: B = batch, N = boxes of one picture.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from backbone.data import pictures
+from backbone.data.pictures import Decoded, Source, UnreadableError, all_of
 from backbone.data.sampler import Draw
 from efficientdet.data.augment import Augment
 from efficientdet.data.index import AnnotationIndex
@@ -49,7 +50,7 @@ class Batch(NamedTuple):
         labels: one ``(N,)`` int64 a picture, 0..K-1.
         image_ids: ``(B,)`` int64.
         source_sizes: ``(B, 2)`` int64 height and width of the files' pictures.
-        unreadable: files and why `read_picture` refused them; blank pictures stand in for them.
+        unreadable: files and why they were refused; blank pictures stand in for them.
     """
 
     images: Tensor
@@ -94,24 +95,30 @@ class DetectionDataset(Dataset[Sample]):
             read = partial(self._read, problems=problems)
             picture = self.mixing(draw, read, len(self), self.augment)
         else:
-            picture = self.augment(*self._read(draw.index, problems), seed=draw.seed)
+            picture = self._or_blank(draw.index, partial(self.augment, seed=draw.seed), problems)
         width, height = self.index.sizes[draw.index].tolist()
         image_id = int(self.index.image_ids[draw.index])
         return Sample(*picture, image_id, (height, width), tuple(problems))
 
     def _read(self, i: int, problems: list[str]) -> Picture:
-        """Return a picture as it is stored, or a blank one; then ``problems`` tells why."""
+        """Return a picture as it is stored."""
+        return self._or_blank(i, _in_full, problems)
+
+    def _or_blank(
+        self, i: int, way: Callable[[Source, np.ndarray, np.ndarray], Picture], problems: list[str]
+    ) -> Picture:
+        """Return what comes of a picture, or of a blank one; then ``problems`` tells why."""
         rows = self.index.rows(i)
         path = self.index.image_dir / str(self.index.file_names[i])
         width, height = self.index.sizes[i].tolist()
         keep = _counts(self.index.crowd[rows], self.crowd)
+        boxes, labels = self.index.boxes[rows][keep], self.index.labels[rows][keep]
         try:
-            image = read_picture(path, width=width, height=height)
-        except ValueError as error:
+            return way(open_picture(path, width=width, height=height), boxes, labels)
+        except UnreadableError as error:
             problems.append(str(error))
-            image = np.full((height, width, 3), self.augment.pad_colour, np.uint8)
-            keep[:] = False
-        return Picture(image, self.index.boxes[rows][keep], self.index.labels[rows][keep])
+            blank = np.full((height, width, 3), self.augment.pad_colour, np.uint8)
+            return way(Decoded(blank), boxes[:0], labels[:0])
 
 
 def without_empty(index: AnnotationIndex, *, crowd: Crowd) -> AnnotationIndex:
@@ -137,29 +144,34 @@ def _counts(crowd_flags: np.ndarray, crowd: Crowd) -> np.ndarray:
     return np.ones_like(crowd_flags) if crowd == "train" else ~crowd_flags
 
 
-def read_picture(path: Path, *, width: int, height: int) -> np.ndarray:
-    """Return a picture as it is stored, ``(height, width, 3)`` uint8 RGB.
+def open_picture(path: Path, *, width: int, height: int) -> Source:
+    """Return a picture as it is stored, to be decoded later.
 
     As in COCO's annotations, a rotation in the EXIF data does not count.
 
     Raises:
-        ValueError: it cannot be decoded to its end, or has another size than its annotation says.
+        UnreadableError: it is no picture, or has another size than its annotation says.
     """
-    image = pictures.read_picture(path, upright=False)
-    if image.shape[:2] != (height, width):
-        raise ValueError(
-            f"{path} is {image.shape[1]} x {image.shape[0]} pixels, but its annotation says "
+    source = pictures.open_picture(path, upright=False)
+    if source.size != (height, width):
+        raise UnreadableError(
+            f"{path} is {source.size[1]} x {source.size[0]} pixels, but its annotation says "
             f"{width} x {height}"
         )
-    return image
+    return source
+
+
+def _in_full(source: Source, boxes: np.ndarray, labels: np.ndarray) -> Picture:
+    return Picture(all_of(source), boxes, labels)
 
 
 def find_problem(index: AnnotationIndex, i: int) -> str:
     """Return why picture ``i`` cannot be read, or nothing."""
     width, height = index.sizes[i].tolist()
     try:
-        read_picture(index.image_dir / str(index.file_names[i]), width=width, height=height)
-    except ValueError as error:
+        path = index.image_dir / str(index.file_names[i])
+        open_picture(path, width=width, height=height).whole()
+    except UnreadableError as error:
         return str(error)
     return ""
 

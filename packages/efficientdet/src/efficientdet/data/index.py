@@ -1,6 +1,6 @@
 """One split of a detection data set as flat arrays, and the checks every reader shares."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path, PureWindowsPath
@@ -8,11 +8,9 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 
 from backbone.errors import UserError
+from efficientdet.data.repairs import OUTSIDE, repair_boxes
 
-# COCO rounds x, y, w and h to 0.01 px each, so sound boxes overshoot the border by that much.
-CLIP_TOLERANCE = 0.05
 NUM_SAMPLED_PICTURES = 8
-OUTSIDE = "boxes outside the picture dropped"
 # Score rows are float64, which has every integer up to here.
 MAX_IMAGE_ID = 2**53
 
@@ -40,7 +38,28 @@ class PictureRecord:
     file_name: str
     width: int
     height: int
-    objects: Sequence[ObjectRecord]
+    objects: Sequence[ObjectRecord] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Objects:
+    """The ``N`` objects of a file in any order, as columns; else as `ObjectRecord`.
+
+    Attributes:
+        owners: ``(N,)``, positions among the pictures.
+        boxes: ``(N, 4)`` float64 xyxy, not yet checked.
+        labels: ``(N,)`` int64.
+        crowd: ``(N,)`` bool.
+        areas: ``(N,)`` float64, nan where the file has none.
+        place: says where in the file object i stands.
+    """
+
+    owners: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    areas: np.ndarray
+    place: Callable[[int], str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,6 +114,7 @@ def build_index(
     image_dir: Path,
     class_names: Sequence[str],
     category_ids: Sequence[int],
+    objects: Objects | None = None,
     repairs: Mapping[str, int] | None = None,
 ) -> AnnotationIndex:
     """Check and repair what a reader found and pack it into flat arrays.
@@ -109,6 +129,7 @@ def build_index(
         image_dir: The folder that the file names are relative to.
         class_names: ``K`` names.
         category_ids: ``K`` ids as the files have them.
+        objects: The objects as columns; None takes those of the pictures' records.
         repairs: What the reader repaired before, told with the rest.
 
     Raises:
@@ -116,10 +137,12 @@ def build_index(
             leaves ``image_dir``; a picture has no size; a coordinate is NaN or infinite; all boxes
             are outside; or the first pictures are not in ``image_dir``.
     """
-    ordered = sorted(pictures, key=lambda picture: picture.image_id)
+    objects = _columns(pictures) if objects is None else objects
+    order = sorted(range(len(pictures)), key=lambda i: pictures[i].image_id)
+    ordered = [pictures[i] for i in order]
     _check_pictures(ordered, source)
     sizes = np.array([(picture.width, picture.height) for picture in ordered], dtype=np.int32)
-    columns, more_repairs = _pack_objects(ordered, sizes, source)
+    columns, more_repairs = _pack_objects(objects, np.argsort(order), sizes, source)
     index = AnnotationIndex(
         image_dir=image_dir,
         file_names=np.array([picture.file_name for picture in ordered]),
@@ -130,36 +153,51 @@ def build_index(
         category_ids=np.array(category_ids, dtype=np.int64),
         repairs={**(repairs or {}), **more_repairs},
     )
-    _check_files(index, source)
+    check_files(index, source)
     return index
 
 
+def _columns(pictures: Sequence[PictureRecord]) -> Objects:
+    objects = [item for picture in pictures for item in picture.objects]
+    counts = np.array([len(picture.objects) for picture in pictures], dtype=np.int64)
+    areas = [np.nan if item.area is None else item.area for item in objects]
+    return Objects(
+        owners=np.repeat(np.arange(len(pictures)), counts),
+        boxes=np.array([item.box for item in objects], dtype=np.float64).reshape(-1, 4),
+        labels=np.array([item.label for item in objects], dtype=np.int64),
+        crowd=np.array([item.crowd for item in objects], dtype=bool),
+        areas=np.array(areas, dtype=np.float64),
+        place=lambda i: objects[i].place,
+    )
+
+
 def _pack_objects(
-    ordered: Sequence[PictureRecord], sizes: np.ndarray, source: Path
+    objects: Objects, ranks: np.ndarray, sizes: np.ndarray, source: Path
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """Return the arrays with one row per kept box, with their offsets, and the repairs."""
-    objects = [item for picture in ordered for item in picture.objects]
-    counts = np.array([len(picture.objects) for picture in ordered], dtype=np.int64)
-    owners = np.repeat(np.arange(len(ordered)), counts)
-    raw = np.array([item.box for item in objects], dtype=np.float64).reshape(-1, 4)
-    _check_finite(raw, objects, source)
-    boxes, keep, repairs = _repair_boxes(raw, sizes[owners])
-    if objects and repairs.get(OUTSIDE) == len(objects):
+    """Return the arrays with one row per kept box, with their offsets, and the repairs.
+
+    ``ranks`` are the places that the pictures have in order of their ids.
+    """
+    owners = ranks[objects.owners]
+    rows = np.argsort(owners, kind="stable")
+    owners, raw = owners[rows], objects.boxes[rows]
+    _check_finite(raw, lambda i: objects.place(rows[i]), source)
+    boxes, keep, repairs = repair_boxes(raw, sizes[owners])
+    if len(rows) and repairs.get(OUTSIDE) == len(rows):
         raise UserError(
-            f"{source}: all {len(objects)} boxes lie outside their pictures, such as that of "
-            f"{objects[0].place}; check the unit and the order of the coordinates"
+            f"{source}: all {len(rows)} boxes lie outside their pictures, such as that of "
+            f"{objects.place(rows[0])}; check the unit and the order of the coordinates"
         )
-    given = [np.nan if item.area is None else item.area for item in objects]
-    areas = np.array(given, dtype=np.float64)
+    boxes, rows = boxes[keep], rows[keep]
+    areas = objects.areas[rows]
     box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    areas = np.where(np.isfinite(areas), areas, box_areas)
-    kept_counts = np.bincount(owners[keep], minlength=len(ordered))
+    counts = np.bincount(owners[keep], minlength=len(sizes))
     columns = {
-        "offsets": np.concatenate([[0], np.cumsum(kept_counts)]).astype(np.int64),
-        "boxes": boxes[keep],
-        "labels": np.array([item.label for item in objects], dtype=np.int64)[keep],
-        "crowd": np.array([item.crowd for item in objects], dtype=bool)[keep],
-        "areas": areas[keep],
+        "offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        "boxes": boxes,
+        "labels": objects.labels[rows],
+        "crowd": objects.crowd[rows],
+        "areas": np.where(np.isfinite(areas), areas, box_areas),
     }
     return columns, repairs
 
@@ -174,9 +212,7 @@ def _check_pictures(ordered: Sequence[PictureRecord], source: Path) -> None:
                 f"{following.file_name}); list each picture once, with an id of its own"
             )
     for picture in ordered:
-        # Windows rules know both separators and drives, so they see every way out of the folder.
-        path = PureWindowsPath(picture.file_name)
-        if not picture.file_name or path.anchor or ".." in path.parts:
+        if _leaves_folder(picture.file_name):
             raise UserError(
                 f"{source}: file name {picture.file_name!r} of image {picture.image_id} must be "
                 "relative and stay inside the picture folder"
@@ -193,40 +229,30 @@ def _check_pictures(ordered: Sequence[PictureRecord], source: Path) -> None:
             )
 
 
-def _check_finite(raw: np.ndarray, objects: Sequence[ObjectRecord], source: Path) -> None:
+def _leaves_folder(file_name: str) -> bool:
+    # Only these names need the slow look below.
+    if file_name and file_name[0] not in "/\\" and ":" not in file_name and ".." not in file_name:
+        return False
+    # Windows rules know both separators and drives, so they see every way out of the folder.
+    path = PureWindowsPath(file_name)
+    return not file_name or bool(path.anchor) or ".." in path.parts
+
+
+def _check_finite(raw: np.ndarray, place: Callable[[int], str], source: Path) -> None:
     bad = np.flatnonzero(~np.isfinite(raw).all(axis=1))
     if bad.size:
         raise UserError(
-            f"{source}: {objects[bad[0]].place} has the box {raw[bad[0]].tolist()}, which is not "
+            f"{source}: {place(bad[0])} has the box {raw[bad[0]].tolist()}, which is not "
             f"finite ({bad.size} such in all); correct or remove it"
         )
 
 
-def _repair_boxes(
-    raw: np.ndarray, sizes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Return ``(N, 4)`` clipped boxes, the ``(N,)`` mask of those to keep, and the counts."""
-    limits = np.concatenate([sizes, sizes], axis=1)
-    boxes = np.clip(raw, 0, limits)
-    extent = raw[:, 2:] - raw[:, :2]
-    inverted = (extent < 0).any(axis=1)
-    flat = ~inverted & (extent == 0).any(axis=1)
-    # float32 is what trains: a sliver that rounds to nothing there is as empty as any other.
-    stored = boxes.astype(np.float32)
-    sound = ~inverted & ~flat
-    outside = sound & (stored[:, 2:] <= stored[:, :2]).any(axis=1)
-    keep = sound & ~outside
-    clipped = keep & (np.abs(boxes - raw) > CLIP_TOLERANCE).any(axis=1)
-    counts = {
-        "inverted boxes dropped": inverted,
-        "zero-size boxes dropped": flat,
-        OUTSIDE: outside,
-        "boxes clipped to the picture": clipped,
-    }
-    return boxes, keep, {name: int(mask.sum()) for name, mask in counts.items() if mask.any()}
+def check_files(index: AnnotationIndex, source: Path) -> None:
+    """Refuse a picture folder that lacks one of the first pictures.
 
-
-def _check_files(index: AnnotationIndex, source: Path) -> None:
+    Raises:
+        UserError: it does.
+    """
     sample = [index.image_dir / name for name in index.file_names[:NUM_SAMPLED_PICTURES].tolist()]
     missing = [path for path in sample if not path.is_file()]
     if missing:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from backbone.data.pictures import Decoded
 from backbone.data.sampler import Draw
 from efficientdet.data.augment import Augment
 from efficientdet.data.operations import Picture, pixel_box, within
@@ -76,11 +77,11 @@ class Mixing:
             canvas = mosaic(four, augment.size, augment.scale, rng)
             picture = augment.finish(canvas, seed=draw.seed)
         else:
-            picture = augment(*picture, seed=draw.seed)
+            picture = _augmented(picture, augment, draw.seed)
         if rng.random() < self.mixup:
             second, seed = another()
             share = float(rng.beta(MIXUP_BETA, MIXUP_BETA))
-            picture = mixup(picture, augment(*second, seed=seed), share)
+            picture = mixup(picture, _augmented(second, augment, seed), share)
         return picture
 
 
@@ -142,6 +143,10 @@ def copy_paste(picture: Picture, other: Picture, rng: np.random.Generator) -> Pi
     boxes = np.concatenate([picture.boxes[visible], pasted[front]])
     labels = np.concatenate([picture.labels[visible], other.labels[chosen][front]])
     return Picture(image, boxes, labels)
+
+
+def _augmented(picture: Picture, augment: Augment, seed: int) -> Picture:
+    return augment(Decoded(picture.image), picture.boxes, picture.labels, seed=seed)
 
 
 def _fill(

@@ -7,18 +7,33 @@ from efficientdet.data.coco import read_coco
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.data.openimages import Classes, read_openimages
 from efficientdet.data.shapes import ensure_shapes
+from efficientdet.data.store import stored
 from efficientdet.data.voc import read_voc
 from efficientdet.data.yolo import read_yolo
 
 
 def coco_splits(
-    root: str | Path, *, train: str = "train2017", val: str = "val2017", test: str | None = None
+    root: str | Path,
+    *,
+    train: str = "train2017",
+    val: str = "val2017",
+    test: str | None = None,
+    cache_dir: str | Path | None = None,
 ) -> dict[str, AnnotationIndex]:
-    """Read COCO's official layout: ``annotations/instances_<split>.json`` and ``<split>/``."""
+    """Read COCO's official layout: ``annotations/instances_<split>.json`` and ``<split>/``.
+
+    What large files hold is kept below ``cache_dir``, see `stored`; None keeps nothing.
+    """
     root = _folder(root)
+    cache = None if cache_dir is None else Path(cache_dir).expanduser()
     named = {"train": train, "val": val} | ({"test": test} if test else {})
     splits = {
-        name: read_coco(root / "annotations" / f"instances_{split}.json", root / split)
+        name: stored(
+            read_coco,
+            root / "annotations" / f"instances_{split}.json",
+            root / split,
+            cache_dir=cache,
+        )
         for name, split in named.items()
     }
     for name, split in named.items():

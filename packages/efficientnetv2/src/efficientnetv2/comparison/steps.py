@@ -4,14 +4,9 @@ A step is what ``tools/train.py`` does with a batch: it goes to the device, is n
 from with RMSProp. Mixing, the average of the weights and logging are left out.
 """
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
-from itertools import pairwise
 from statistics import median
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,8 +14,10 @@ from timm.optim.rmsprop_tf import RMSpropTF
 from torch import Tensor
 
 from backbone.efficientnet import EfficientNet
+from backbone.timing import memory
+from backbone.timing.machine import autocast
+from backbone.timing.stopwatch import Stopwatch
 from backbone.train.optim import OptimRecipe
-from efficientnetv2.comparison import memory
 from efficientnetv2.comparison.jobs import StepJob, StepTimes
 
 NUM_CLASSES = 1000
@@ -29,46 +26,44 @@ LABEL_SMOOTHING = 0.1
 
 def measure_steps(job: StepJob) -> StepTimes:
     """Return the cost of training steps; it limits this process, so give it one of its own."""
-    with _peak(job) as used:
-        model, images, labels = _prepared(job)
-        recipe = OptimRecipe(
-            partial(RMSpropTF, alpha=0.9, momentum=0.9, eps=1e-3),
-            lr=0.016,
-            base_batch_size=256,
-            weight_decay=1e-5,
-            warmup_epochs=5,
-            decay_biases=job.decay_biases,
-        )
-        optimizer = recipe.build(model, batch_size=job.batch_size)
-        scaler = torch.amp.GradScaler(job.device, enabled=job.precision == "16-mixed")
-        clocks = []
-        for _ in range(job.warmup + job.steps):
-            clock = _Clock(job.device)
-            loss = F.cross_entropy(
-                _logits(job, model, images), labels, label_smoothing=LABEL_SMOOTHING
-            )
-            clock.lap()
-            scaler.scale(loss).backward()
-            clock.lap()
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad()
-            clock.lap()
-            clocks.append(clock)
-        counted = [clock.seconds() for clock in clocks[job.warmup :]]
-        peak = used()
+    peak = _limited(job)
+    model, images, labels = _prepared(job)
+    recipe = OptimRecipe(
+        partial(RMSpropTF, alpha=0.9, momentum=0.9, eps=1e-3),
+        lr=0.016,
+        base_batch_size=256,
+        weight_decay=1e-5,
+        warmup_epochs=5,
+        decay_biases=job.decay_biases,
+    )
+    optimizer = recipe.build(model, batch_size=job.batch_size)
+    scaler = torch.amp.GradScaler(job.device, enabled=job.precision == "16-mixed")
+    clocks = []
+    for _ in range(job.warmup + job.steps):
+        clock = Stopwatch(job.device)
+        loss = F.cross_entropy(_logits(job, model, images), labels, label_smoothing=LABEL_SMOOTHING)
+        clock.lap()
+        scaler.scale(loss).backward()
+        clock.lap()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        clock.lap()
+        clocks.append(clock)
+    counted = [clock.seconds() for clock in clocks[job.warmup :]]
     forward, backward, update = (median(phase) for phase in zip(*counted, strict=True))
-    return StepTimes(forward, backward, update, median(map(sum, counted)), peak)
+    return StepTimes(forward, backward, update, median(map(sum, counted)), peak.gibibytes())
 
 
 def measure_inference(job: StepJob) -> float:
     """Return pictures a second."""
-    with _peak(job), torch.inference_mode():
+    _limited(job)
+    with torch.inference_mode():
         model, images, _ = _prepared(job)
         model.eval()
         clocks = []
         for _ in range(job.warmup + job.steps):
-            clock = _Clock(job.device)
+            clock = Stopwatch(job.device)
             _logits(job, model, images)
             clock.lap()
             clocks.append(clock)
@@ -76,23 +71,15 @@ def measure_inference(job: StepJob) -> float:
     return job.batch_size / median(seconds)
 
 
-@contextmanager
-def _peak(job: StepJob) -> Iterator[Callable[[], float]]:
-    """Apply the limit; give a function that returns the gibibytes at the peak."""
-    before = memory.resident()
+def _limited(job: StepJob) -> memory.Peak:
+    """Apply the limit; return the peak from here on."""
     if job.memory_limit is not None:
         if job.device == "cuda":
             whole = torch.cuda.get_device_properties(0).total_memory
             torch.cuda.set_per_process_memory_fraction(min(1.0, job.memory_limit * 2**30 / whole))
         else:
             memory.limit_data(job.memory_limit)
-
-    def used() -> float:
-        if job.device == "cuda":
-            return torch.cuda.max_memory_allocated() / 2**30
-        return (memory.peak_resident() - before) / 2**30
-
-    yield used
+    return memory.Peak(job.device)
 
 
 def _prepared(job: StepJob) -> tuple[EfficientNet, Tensor, Tensor]:
@@ -113,31 +100,6 @@ def _prepared(job: StepJob) -> tuple[EfficientNet, Tensor, Tensor]:
 
 
 def _logits(job: StepJob, model: EfficientNet, images: Tensor) -> Tensor:
-    dtype = torch.float16 if job.precision == "16-mixed" else torch.bfloat16
-    with torch.autocast(job.device, dtype, enabled=job.precision != "32-true"):
+    with autocast(job.device, job.precision):
         logits = model(model.normalize(images.to(job.device, non_blocking=True)))
     return logits.float()
-
-
-class _Clock:
-    """Time between laps; a GPU's by its own clock, so that asking does not hold it up."""
-
-    def __init__(self, device: str) -> None:
-        self.cuda = device == "cuda"
-        self.marks: list[Any] = []
-        self.lap()
-
-    def lap(self) -> None:
-        """Note the time."""
-        mark: Any = time.perf_counter()
-        if self.cuda:
-            mark = torch.cuda.Event(enable_timing=True)
-            mark.record()
-        self.marks.append(mark)
-
-    def seconds(self) -> list[float]:
-        """Wait for the device; return the time of every lap."""
-        if self.cuda:
-            torch.cuda.synchronize()
-            return [a.elapsed_time(b) / 1000 for a, b in pairwise(self.marks)]
-        return [b - a for a, b in pairwise(self.marks)]

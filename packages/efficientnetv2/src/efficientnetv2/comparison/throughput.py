@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from backbone.errors import UserError, closest
+from backbone.timing.settings import check_precision
 from efficientnetv2.comparison.jobs import LoaderJob, StepJob, StepTimes
 from efficientnetv2.comparison.processes import Failure, Nursery
 from efficientnetv2.comparison.rows import NETWORKS, Part, Row, final_recipe, parts
@@ -13,7 +14,6 @@ from efficientnetv2.recipes import Source
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 # Larger batches of a loader give no other rate, but take long to wait for.
 MAX_LOADED = 32
 
@@ -24,7 +24,7 @@ class Settings:
 
     Attributes:
         device: ``cpu`` or ``cuda``.
-        precision: one of ``PRECISIONS``.
+        precision: see `check_precision`.
         source: whose numbers of V2's recipe, ``official`` or ``paper``.
         rounds: how often each row has its turn.
         warmup: steps of each turn that are not counted.
@@ -51,10 +51,8 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
         closest(self.device, ("cpu", "cuda"), what="device")
-        closest(self.precision, PRECISIONS, what="precision")
+        check_precision(self.precision, self.device)
         closest(self.source, get_args(Source), what="source")
-        if self.precision == "16-mixed" and self.device == "cpu":
-            raise UserError("precision=16-mixed needs a GPU; a CPU takes 32-true or bf16-mixed")
         for key, least in (("rounds", 1), ("warmup", 0), ("steps", 1), ("loader_batches", 1)):
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:

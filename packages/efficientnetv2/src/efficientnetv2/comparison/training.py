@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import get_args
 
 from backbone.errors import UserError, closest
+from backbone.timing.settings import PRECISIONS
 from efficientnetv2.comparison.processes import failure
 from efficientnetv2.comparison.rows import Row
-from efficientnetv2.comparison.throughput import PRECISIONS
 from efficientnetv2.recipes import Source
 
 log = logging.getLogger(__name__)

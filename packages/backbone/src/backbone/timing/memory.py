@@ -3,13 +3,47 @@
 import re
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
+
+import torch
 
 from backbone.errors import UserError
 
 STATUS = Path("/proc/self/status")
 # ru_maxrss counts kibibytes on Linux and bytes on macOS.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+# Linux sets the mark back to what is resident now.
+_MARK = Path("/proc/self/clear_refs")
+_SET_BACK = "5"
+
+
+class Peak:
+    """What a network takes at its peak, from now on.
+
+    On a GPU the peak of PyTorch's allocator; on a CPU the peak resident size less what is there
+    now, which is why it begins before the network. Where the network is there already, say how
+    many bytes of the present ones are its own.
+    """
+
+    def __init__(self, device: str, *, own: int = 0) -> None:
+        self._cuda = device == "cuda"
+        self._before = resident() - own
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget the peak; where the system cannot (macOS), the largest so far stays."""
+        if self._cuda:
+            torch.cuda.init()
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            with suppress(OSError):
+                _MARK.write_text(_SET_BACK)
+
+    def gibibytes(self) -> float:
+        """Return the peak."""
+        used = torch.cuda.max_memory_allocated() if self._cuda else peak_resident() - self._before
+        return used / 2**30
 
 
 def resident() -> int:

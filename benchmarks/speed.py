@@ -1,0 +1,91 @@
+"""Us and a peer side by side: the same work in one process, in turns, so that drift cancels.
+
+``uv run benchmarks/speed.py [NAMES] [--device cpu|cuda]`` runs what ``peers/`` holds, or what is
+named of it, such as ``matching soft_nms``. Each writes ``results/speed_<name>_<device>.json``:
+every time that was measured, versions, flags and machine. ``docs/speed.md`` is made of them all.
+What needs the pictures of COCO reads them from ``COMPOUND_DATA`` and leaves its rows out without.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import provenance
+import torch
+
+from peers.side_by_side import Row
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+PAGE = provenance.ROOT / "docs/speed.md"
+PEERS = ("effdet", "faster-coco-eval", "onnxruntime", "openvino")
+
+
+def main() -> None:
+    """Measure, keep the results, write the page."""
+    names = sorted(path.stem for path in (HERE / "peers").glob("*.py"))
+    names.remove("side_by_side")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(names)}; all if none is named")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.names) - set(names))
+    if unknown:
+        parser.error(f"{unknown[0]} is not there; there are {', '.join(names)}")
+    for name in arguments.names or names:
+        module = import_module(f"peers.{name}")
+        rows: list[Row] = list(module.measure(arguments.device))
+        for row in rows:
+            print(row, flush=True)
+        if rows:
+            _keep(f"speed_{name}_{arguments.device}", str(module.__doc__), rows)
+    PAGE.write_text(_page())
+
+
+def _keep(name: str, docstring: str, rows: list[Row]) -> None:
+    result = {
+        "speed": docstring.strip(),
+        "commit": provenance.commit(),
+        **provenance.machine(PEERS),
+        "device": torch.cuda.get_device_name() if name.endswith("cuda") else "cpu",
+        "threads": torch.get_num_threads(),
+        "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _page() -> str:
+    """Return the tables of all results."""
+    parts = [
+        "# Speed", "",
+        "Written by `benchmarks/speed.py`. Each ratio is of two medians of one run, ours and the "
+        "peer's in turns, with the same threads and the same work; above 1 is in our favour.", "",
+    ]  # fmt: skip
+    for path in sorted(RESULTS.glob("speed_*.json")):
+        result: dict[str, Any] = json.loads(path.read_text())
+        title, _, text = result["speed"].partition("\n")
+        name = path.stem.removeprefix("speed_").rpartition("_")[0]
+        parts += [
+            f"## {title.rstrip('.')}", "", text.strip(), "",
+            f"`uv run benchmarks/speed.py {name}`, {result['device']}, {result['threads']} "
+            f"threads, {result['machine']}, torch {result['versions']['torch']}; "
+            f"[all measurements](../benchmarks/results/{path.name})", "",
+            "| what | ours | against | theirs | ratio | asked |", "|---|---|---|---|---|---|",
+            *(_line(row) for row in result["rows"]), "",
+        ]  # fmt: skip
+    return "\n".join(parts)
+
+
+def _line(row: dict[str, Any]) -> str:
+    ours, theirs = (f"{row[key]:.3g} {row['unit']}" for key in ("ours", "theirs"))
+    asked = "" if row["asked"] is None else f"{row['asked']:g}"
+    return (
+        f"| {row['what']} | {ours} | {row['against']} | {theirs} | {row['ratio']:.2f} | {asked} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""What runs a network that no longer learns: PyTorch, compiled or not, or another engine.
+
+An engine is made for one shape of input; batches of any other shape go through PyTorch as it is.
+"""
+
+import io
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy, deepcopy
+from importlib.util import find_spec
+from statistics import median
+from typing import Any, Literal, Protocol, TypeVar, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from backbone.errors import UserError, closest
+from backbone.folding import fold
+
+log = logging.getLogger(__name__)
+
+Runtime = Literal["auto", "eager", "compile", "onnxruntime", "openvino"]
+Outputs = tuple[Tensor, ...]
+Run = Callable[[Tensor], Outputs]
+
+# Largest difference to PyTorch's outputs, relative to the largest, that is due to rounding alone.
+TOLERANCE = 1e-3
+_ROUNDS = 5
+
+
+class Servable(Protocol):
+    """A network of this project."""
+
+    run: Run | None
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Turn pictures in 0..255 into the network's input."""
+        ...
+
+
+Network = TypeVar("Network", bound=Servable)
+
+
+def optimized(model: Network, shape: Sequence[int], runtime: Runtime) -> Network:
+    """Return a copy for inference: norms folded, channels-last, run by what is fastest.
+
+    Args:
+        model: the network, which stays as it is.
+        shape: ``(B, C, H, W)`` of the batches to come; others are computed too, only not as fast.
+        runtime: see `accelerated`.
+    """
+    network: Any = deepcopy(model)
+    fold(network)
+    network.to(memory_format=torch.channels_last)
+    device = next(network.parameters()).device
+    # Patches as large as things in pictures: noise would not be what the network knows.
+    patches = torch.randint(0, 256, (*shape[:2], 5, 5), device=device).float()
+    pictures = F.interpolate(patches, tuple(shape[2:]))
+    example = network.normalize(pictures).contiguous(memory_format=torch.channels_last)
+    fast = copy(network)  # shares the layers
+    fast.run = accelerated(network, example, runtime)
+    return fast
+
+
+def accelerated(network: nn.Module, example: Tensor, runtime: Runtime = "auto") -> Run:
+    """Return what computes ``network(images)`` soonest for batches of the example's shape.
+
+    ``auto`` measures PyTorch as it is and each engine that is installed (extra ``runtimes``), and
+    on a GPU the compiled network; compiling for a CPU takes a minute and wins nothing over the
+    engines, so it is done by name alone.
+
+    Args:
+        network: takes ``(B, C, H, W)``, returns a tensor or tuples of tensors; in evaluation mode.
+        example: a batch on the network's device.
+        runtime: the engine.
+
+    Returns:
+        The function; it gives the tensors in one flat tuple.
+
+    Raises:
+        UserError: there is no such engine, it is not installed, or it computes something else.
+    """
+    closest(runtime, get_args(Runtime), what="runtime")
+    on_gpu = example.is_cuda
+    if runtime == "auto":
+        names = ["eager", *(["compile"] if on_gpu else filter(find_spec, _ENGINES))]
+    elif runtime in _ENGINES and on_gpu:
+        raise UserError(f"runtime={runtime} is for the CPU; on a GPU there are eager and compile")
+    elif runtime in _ENGINES and not find_spec(runtime):
+        raise UserError(f"runtime={runtime} is not installed; run `uv sync --extra runtimes`")
+    else:
+        names = [runtime]
+    flat = _Flat(network)
+    runs = {name: _made(name, flat, example) for name in names}
+    return runs[names[0]] if len(runs) == 1 else runs[_fastest(runs, example)]
+
+
+class _Flat(nn.Module):
+    """A network that gives its tensors in one tuple."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Outputs:
+        """Return every tensor of the network's outputs, in order."""
+        return tuple(_leaves(self.network(images)))
+
+
+def _leaves(outputs: Any) -> Iterator[Tensor]:
+    if isinstance(outputs, Tensor):
+        yield outputs
+    else:
+        for part in outputs:
+            yield from _leaves(part)
+
+
+def _made(name: str, network: nn.Module, example: Tensor) -> Run:
+    if name == "eager":
+        return network
+    fast = _compiled(network) if name == "compile" else _ENGINES[name](_to_onnx(network, example))
+    with torch.inference_mode():
+        difference = _difference(fast(example), network(example))
+    if not difference < TOLERANCE:
+        raise UserError(
+            f"runtime={name}: its outputs differ from PyTorch's by {difference:.1g} of the largest"
+        )
+
+    def run(images: Tensor) -> Outputs:
+        return fast(images) if images.shape == example.shape else network(images)
+
+    return run
+
+
+def _difference(found: Outputs, wanted: Outputs) -> float:
+    apart = max(float((x - y).abs().max()) for x, y in zip(found, wanted, strict=True))
+    return apart / max(float(y.abs().max()) for y in wanted)
+
+
+def _fastest(runs: Mapping[str, Run], example: Tensor) -> str:
+    """Return which one is the fastest, measured in turns."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    with torch.inference_mode():
+        for _ in range(_ROUNDS):
+            for name, run in runs.items():
+                began = time.perf_counter()
+                run(example)
+                if example.is_cuda:
+                    torch.cuda.synchronize()
+                times[name].append(time.perf_counter() - began)
+    medians = {name: 1000 * median(taken) for name, taken in times.items()}
+    best = min(medians, key=lambda name: medians[name])
+    told = ", ".join(f"{name} {taken:.1f} ms" for name, taken in medians.items())
+    log.info("runtime %s is the fastest: %s", best, told)
+    return best
+
+
+def _compiled(network: nn.Module) -> Run:
+    """Return the network compiled with its weights as constants, on a GPU as CUDA graphs."""
+    cuda = next(network.parameters()).is_cuda
+    options = {"freezing": True} | ({"triton.cudagraphs": True} if cuda else {})
+    return torch.compile(network, dynamic=False, options=options)
+
+
+def _to_onnx(network: nn.Module, example: Tensor) -> bytes:
+    """Return the network for the example's shape in the format that engines read."""
+    program = torch.onnx.export(network, (example,), dynamo=True, verbose=False)
+    assert program is not None
+    file = io.BytesIO()
+    program.save(file)
+    return file.getvalue()
+
+
+def _onnxruntime(model: bytes) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (name,) = (entry.name for entry in session.get_inputs())
+
+    def run(images: Tensor) -> Outputs:
+        outputs: list[Any] = session.run(None, {name: images.contiguous().numpy()})
+        return tuple(map(torch.from_numpy, outputs))
+
+    return run
+
+
+def _openvino(model: bytes) -> Run:
+    import openvino
+
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",  # or it would take bfloat16 where the CPU has it
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = core.compile_model(core.read_model(io.BytesIO(model)), "CPU", settings)
+
+    def run(images: Tensor) -> Outputs:
+        outputs = compiled(images.contiguous().numpy())
+        return tuple(torch.from_numpy(output.copy()) for output in outputs.values())
+
+    return run
+
+
+_ENGINES: dict[str, Callable[[bytes], Run]] = {"onnxruntime": _onnxruntime, "openvino": _openvino}

@@ -1,0 +1,27 @@
+"""Help and mistakes are told before anything heavy is imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOOLS = Path(__file__).parent.parent / "tools"
+PROGRAM = """
+import atexit, runpy, sys
+heavy = {"torch", "pytorch_lightning", "numpy"}
+atexit.register(lambda: print("heavy:", *sorted(heavy & sys.modules.keys())))
+sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("tool", sorted(path.stem for path in TOOLS.glob("[!_]*.py")))
+@pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("sede=1", 2)])
+def test_help_and_mistakes_need_nothing_heavy(tool: str, argument: str, code: int) -> None:
+    command = [sys.executable, "-c", PROGRAM, str(TOOLS / f"{tool}.py"), argument]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=TOOLS.parent)
+    assert done.returncode == code, done.stderr
+    assert done.stdout.splitlines()[-1] == "heavy:"
+    assert ("is powered by Hydra" in done.stdout) == (code == 0)
