@@ -21,7 +21,10 @@ from peers.side_by_side import Row
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 PAGE = provenance.ROOT / "docs/speed.md"
-PEERS = ("effdet", "faster-coco-eval", "onnxruntime", "openvino")
+PEERS = (
+    "effdet", "faster-coco-eval", "msgspec", "onnxruntime", "opencv-python-headless", "openvino",
+    "pillow", "simplejpeg",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -61,16 +64,18 @@ def _page() -> str:
     """Return the tables of all results."""
     parts = [
         "# Speed", "",
-        "Written by `benchmarks/speed.py`. Each ratio is of two medians of one run, ours and the "
-        "peer's in turns, with the same threads and the same work; above 1 is in our favour.", "",
+        "Written by `benchmarks/speed.py`. Ours and the peer's took turns, with the same threads; "
+        "each ratio is of two medians, above 1 in our favour. Where the two do not do the very "
+        "same, it is said.", "",
     ]  # fmt: skip
     for path in sorted(RESULTS.glob("speed_*.json")):
         result: dict[str, Any] = json.loads(path.read_text())
         title, _, text = result["speed"].partition("\n")
         name = path.stem.removeprefix("speed_").rpartition("_")[0]
+        flag = " --device cuda" if path.stem.endswith("cuda") else ""
         parts += [
             f"## {title.rstrip('.')}", "", text.strip(), "",
-            f"`uv run benchmarks/speed.py {name}`, {result['device']}, {result['threads']} "
+            f"`uv run benchmarks/speed.py {name}{flag}`, {result['device']}, {result['threads']} "
             f"threads, {result['machine']}, torch {result['versions']['torch']}; "
             f"[all measurements](../benchmarks/results/{path.name})", "",
             "| what | ours | against | theirs | ratio | asked |", "|---|---|---|---|---|---|",
@@ -83,7 +88,7 @@ def _line(row: dict[str, Any]) -> str:
     ours, theirs = (f"{row[key]:.3g} {row['unit']}" for key in ("ours", "theirs"))
     asked = "" if row["asked"] is None else f"{row['asked']:g}"
     return (
-        f"| {row['what']} | {ours} | {row['against']} | {theirs} | {row['ratio']:.2f} | {asked} |"
+        f"| {row['what']} | {ours} | {row['against']} | {theirs} | {row['ratio']:.3g} | {asked} |"
     )
 
 

@@ -40,8 +40,9 @@ def run_tool(tool: str, folder: Path, *arguments: str) -> subprocess.CompletedPr
         server.stdin.write(json.dumps([str(folder), str(out), str(err), dict(os.environ), call]))
         server.stdin.write("\n")
         server.stdin.flush()
-        code = int(server.stdout.readline())
-        return subprocess.CompletedProcess(call, code, out.read_text(), err.read_text())
+        code = server.stdout.readline()
+        assert code, "the server has ended"
+        return subprocess.CompletedProcess(call, int(code), out.read_text(), err.read_text())
 
 
 @cache

@@ -132,7 +132,7 @@ def test_mistakes_are_told(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["rows=table8"], "rows=table8: did you mean table7 .*available: cifar, none"),
+        (["rows=table8"], "rows=table8: did you mean table7 .*available: clothing, none"),
         (["device=cpu", "rouns=3"], "key 'rouns' is unknown; did you mean rounds"),
         (["images=many"], "images=many: expected a number"),
     ],

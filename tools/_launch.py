@@ -1,6 +1,5 @@
 """What every tool shares: checking the command line, building objects, telling mistakes."""
 
-import ctypes
 import logging
 import os
 import sys
@@ -44,23 +43,6 @@ _NOISE = (
     "Found .* module.* in eval mode at the start of training.*",  # frozen ones are
     ".*sync_dist=True.*",  # every process has scored the same rows
 )
-
-
-# Parameters of glibc's `mallopt`, and what they are set to.
-_MALLOC = {-1: 2**31 - 1, -2: 2**26, -4: 0}  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
-
-
-def keep_memory() -> None:
-    """Let the process keep what it frees, where the C library is glibc.
-
-    It would give the large maps of a network back to the system after every step and have them
-    again page by page, which takes a fifth of the time of a training step on a CPU. The peak
-    stays what it is.
-    """
-    with suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in _MALLOC.items():
-            mallopt(parameter, value)
 
 
 def spec(table_name: str, name: str, field: str) -> Any:
@@ -211,7 +193,6 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
     """Check the command line, then hand over to Hydra; mistakes end in one line and exit code 2."""
     import hydra
 
-    keep_memory()
     for noise in _NOISE:
         warnings.filterwarnings("ignore", message=noise)
     # A misspelt argument of a transform, which albumentations would pass over.

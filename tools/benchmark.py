@@ -63,13 +63,15 @@ def benchmark(config: DictConfig) -> None:
 def _measured(module: Any, data: Any, settings: "Settings") -> dict[str, Any]:
     """Return, as plain values, what was measured, and what binds."""
     from backbone.timing.loading import measure_loader
-    from backbone.timing.memory import Peak
+    from backbone.timing.memory import Peak, keep_memory
     from backbone.timing.steps import Training, measure_inference
     from backbone.timing.verdict import judge_inference, judge_training
 
+    keep_memory()
     pictures = _evaluated(data)[: data.batch_size]
     tensors = [*module.model.parameters(), *module.model.buffers()]
     peak = Peak(settings.device, own=sum(tensor.nbytes for tensor in tensors))
+    training = Training(module, settings, batch_size=data.batch_size)
     inference = []
     for size in dict.fromkeys((1, len(pictures))):
         log.info("measuring inference, batch %d", size)
@@ -77,7 +79,6 @@ def _measured(module: Any, data: Any, settings: "Settings") -> dict[str, Any]:
     log.info("measuring the loader")
     loader = measure_loader(data.train_dataloader(), settings)
     log.info("measuring training, batch %d", data.batch_size)
-    training = Training(module, settings, batch_size=data.batch_size)
     step = training.measure(loader.kept, peak)
     log.info("measuring training and loader at once")
     together = training.measure_together(loader)

@@ -85,6 +85,7 @@ def compare(config: DictConfig) -> None:
 
 def _measured(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterator[Found]:
     """Measure the rows' steps, round by round."""
+    from backbone.timing.machine import pick_device
     from efficientnetv2.comparison import throughput
 
     devices = config.devices
@@ -92,7 +93,7 @@ def _measured(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterat
         raise UserError(f"devices={devices}: expected a whole number of 1 or more")
     keys = [field.name for field in fields(throughput.Settings) if field.name != "device"]
     settings = throughput.Settings(
-        device=_device(str(config.device)), **{key: config[key] for key in keys}
+        device=pick_device(str(config.device)), **{key: config[key] for key in keys}
     )
     for outcomes in throughput.compare(rows, settings):
         yield _told(outcomes, settings, devices, folder)
@@ -130,6 +131,7 @@ def _told(outcomes: "Sequence[Outcome]", settings: "Settings", devices: int, fol
 
 def _trained(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterator[Found]:
     """Train the rows, seed by seed."""
+    from backbone.timing.machine import pick_device
     from efficientnetv2.comparison.training import Plan, train
 
     told = config.train
@@ -141,7 +143,7 @@ def _trained(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterato
         metric=told.metric,
         overrides=tuple(map(str, _several(told.overrides))),
         source=config.source,
-        accelerator=_device(str(config.device)),
+        accelerator=pick_device(str(config.device)),
         precision=config.precision,
     )
     for results in train(rows, plan, folder):
@@ -201,19 +203,6 @@ def _track(config: DictConfig, found: Found) -> None:
 def _several(value: Any) -> Sequence[Any]:
     """Return a list, also for one that was written without brackets."""
     return list(value) if isinstance(value, ListConfig) else [value]
-
-
-def _device(asked: str) -> str:
-    closest(asked, ("auto", "cpu", "cuda"), what="device")
-    if asked == "cpu":
-        return asked
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    if asked == "cuda":
-        raise UserError("device=cuda: PyTorch sees no GPU here; take device=cpu")
-    return "cpu"
 
 
 def _machine(device: str) -> str:

@@ -19,6 +19,7 @@ def evaluate(config: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from backbone.errors import UserError
+    from backbone.timing.memory import keep_memory
 
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.weights is None:
@@ -37,6 +38,7 @@ def evaluate(config: DictConfig) -> None:
         raise UserError(f"{report}; a score of weights that are partly random would mean nothing")
     progress = instantiate(config.callbacks.progress)
     trainer = instantiate(config.trainer, logger=False, callbacks=[progress])
+    keep_memory()
     score = trainer.test if config.split == "test" else trainer.validate
     scores = score(module, datamodule=data, verbose=False)[0]
     if trainer.is_global_zero:

@@ -18,6 +18,7 @@ def train(config: DictConfig) -> None:
     from pytorch_lightning.utilities import rank_zero_only
 
     from backbone.errors import UserError, closest
+    from backbone.timing.memory import keep_memory
     from backbone.train.resume import check_resumable
     from backbone.train.trackers import FailSafe
 
@@ -56,6 +57,7 @@ def train(config: DictConfig) -> None:
         if isinstance(logger, FailSafe):
             logger.log_hyperparams(plain)
 
+    keep_memory()
     trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
     checkpoint = trainer.checkpoint_callback
     if checkpoint.best_model_score is None:

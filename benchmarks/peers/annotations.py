@@ -1,9 +1,10 @@
 """Opening an annotation file of COCO's size.
 
-118,000 pictures and 860,000 boxes with polygons, about 450 MB as COCO's own training file, drawn
-by a seed; against `pycocotools.coco.COCO`. Each time is of a process of its own, without its
-imports. Memory held is what the process has more than before, once all is read; a worker's
-growth is the memory of its own that a forked process has more after reading every box.
+118,000 pictures and 860,000 boxes with polygons, about 450 MB as COCO's own training file, drawn by
+a seed; against `pycocotools.coco.COCO`, which keeps the polygons that ours has no use for. Each
+time is of a process of its own, without its imports. Memory held is what the process has more than
+before, once all is read; a worker's growth is the memory of its own that a forked process has more
+after reading every box.
 """
 
 import json

@@ -2,10 +2,10 @@
 
 JPEG of 640 x 480 with 8 boxes to jittered, flipped crops of 512 x 512, uint8, in batches of 32, by
 one thread: what a data set and its collate function do, against effdet's `DetectionDatset`,
-`transforms_coco_train` and `DetectionFastCollate`. effdet shrinks with antialiasing, bilinearly
-(the official interpolation) or, as it does by default, at random bicubically. The pictures are
-noise with the spectrum of photographs, as large in bytes as COCO's; with ``COMPOUND_DATA`` also
-those of COCO's validation.
+`transforms_coco_train` and `DetectionFastCollate`. Ours shrinks without antialiasing, as the
+official code does, effdet with it, bilinearly (the official interpolation) or, as it does by
+default, at random bicubically. The pictures are noise with the spectrum of photographs, as large in
+bytes as COCO's; with ``COMPOUND_DATA`` also those of COCO's validation.
 """
 
 import contextlib

@@ -1,9 +1,11 @@
 """Decoding: every mode becomes RGB, damage is an error, a phone's picture stands upright."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from backbone.data.pictures import Decoded, Jpeg, UnreadableError, open_picture, read_picture
@@ -136,3 +138,36 @@ def test_what_pillow_does_not_mind_is_no_damage(tmp_path: Path) -> None:
     path.write_bytes(content[:-2] + bytes(9) + content[-2:])
     window = open_picture(path).window((0, 0, 8, 8), (8, 8))
     assert np.array_equal(window, read_picture(path)[:8, :8])
+
+
+@pytest.mark.parametrize("factor", [1, 2, 8])
+@pytest.mark.parametrize("options", [
+    {"subsampling": "4:2:0"},
+    {"subsampling": "4:4:4"},
+    {"subsampling": "4:2:2", "progressive": True},
+    {"subsampling": "4:2:0", "progressive": True, "optimize": True},
+    {"subsampling": "4:2:0", "restart_marker_blocks": 3},
+])  # fmt: skip
+def test_what_lies_below_the_window_is_not_decoded(
+    tmp_path: Path, options: dict[str, Any], factor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (25, 20, 3), np.uint8))
+    coarse.resize((160, 200)).save(tmp_path / "a.jpg", quality=85, **options)
+    source = open_picture(tmp_path / "a.jpg")
+    assert isinstance(source, Jpeg)
+    heights = []
+
+    def spy(content: bytes, **settings: Any) -> np.ndarray:
+        found = decode(content, **settings)
+        heights.append(len(found))
+        return found
+
+    decode = simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", spy)
+    box = (16, 8, 144, 72)
+    found = source.window(box, (64 // factor, 128 // factor))
+    assert heights == [80 // factor]  # of 200 // factor
+    whole = decode(source.content, min_height=-(-200 // factor), min_width=160 // factor)
+    left, top, right, bottom = (edge // factor for edge in box)
+    assert np.array_equal(found, whole[top:bottom, left:right])

@@ -36,6 +36,12 @@ def test_same_logits(model: EfficientNet, runtime: Runtime) -> None:
             wanted = model(model.normalize(images))
             found = fast(fast.normalize(images))
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert fast.runtime == runtime
+    # What one does with a module still goes, though it learns no more.
+    assert fast.eval().float().state_dict().keys()
+    assert repr(fast)
+    with pytest.raises(UserError, match="optimized already"):
+        fast.optimize(SIZE)
     assert model.run is None  # the original goes on learning
     assert all(parameter.requires_grad for parameter in model.parameters())
 
@@ -49,8 +55,23 @@ def test_auto_takes_the_fastest_and_says_so(
         model.optimize(SIZE)
     (line,) = (r.getMessage() for r in caplog.records if "is the fastest" in r.getMessage())
     times = dict(part.rsplit(" ", 2)[:2] for part in line.partition("fastest: ")[2].split(", "))
-    assert min(times, key=lambda name: float(times[name])) == line.split()[1]
+    assert times[line.split()[1]] == min(times.values(), key=float)
     assert {"eager", "onnxruntime"} <= set(times)
+
+
+def test_what_cannot_run_the_network_is_left_out(
+    model: EfficientNet, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> bytes:
+        raise RuntimeError("no such operator\nand a page of reasons")
+
+    monkeypatch.setattr("backbone.runtimes.find_spec", lambda _: True)
+    monkeypatch.setattr("backbone.runtimes._to_onnx", refuse)
+    assert model.optimize(SIZE).runtime == "eager"
+    left_out = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
+    assert left_out[0] == "runtime onnxruntime is left out: no such operator"
+    with pytest.raises(RuntimeError, match="no such operator"):
+        model.optimize(SIZE, runtime="onnxruntime")
 
 
 def test_unknown_and_missing_runtimes(model: EfficientNet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,46 @@ def test_value_and_gradients_equal_the_dense_reference(scale: float, targets: Ta
         torch.testing.assert_close(box_gradient, box_expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("layout", ["rows", "channels last", "a part of more"])
+def test_gradients_of_any_layout_worked_out_in_pieces(
+    layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("efficientdet.loss._CACHED", 50)  # of 324 and 108 entries
+    logits, codes = make_outputs(3.0)
+    leaves = [x.clone().requires_grad_() for x in logits]
+    seen = {
+        "rows": lambda x: x * 1,
+        "channels last": lambda x: (x * 1).contiguous(memory_format=torch.channels_last),
+        "a part of more": lambda x: torch.cat([x, x], 3)[..., : x.shape[3]],
+    }[layout]
+    loss = focal_loss([seen(x) for x in leaves], TARGETS)
+    gradients = torch.autograd.grad(loss, leaves)
+    expected = torch.autograd.grad(dense_reference(leaves, codes, TARGETS)[0] * 7, leaves)
+    for found, wanted in zip(gradients, expected, strict=True):
+        assert relative(found, wanted.double()) < 1e-5
+
+
+def test_second_pass_over_the_gradient_is_refused() -> None:
+    logits = [x.requires_grad_() for x in make_outputs(1.0)[0]]
+    loss = focal_loss(logits, TARGETS)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gradients_of_half_precision_survive_small_slopes(dtype: torch.dtype) -> None:
+    # p = 3e-4: slopes of 1e-9 that float16 has only once the loss is scaled, as it is in training.
+    logits = [torch.full((1, 9, 2, 3), -8.0, dtype=dtype, requires_grad=True)]
+    (found,) = torch.autograd.grad(focal_loss(logits, make_targets()) * 2.0**20, logits)
+    exact = [logits[0].detach().double().requires_grad_()]
+    x = exact[0]
+    wanted = (0.75 * x.sigmoid() ** 1.5 * torch.nn.functional.softplus(x)).sum() * 2.0**20
+    (expected,) = torch.autograd.grad(wanted, exact)
+    assert found.dtype == dtype
+    assert relative(found, expected) < 0.01
+
+
 def test_focal_loss_literal() -> None:
     # log(2) = 0.693147 for x = 0; background 0.75 * 0.5^1.5 * 0.693147 = 0.183799, positive
     # 0.25 / 0.75 of it, 0.061266. x = log(3): p = 0.75, background 0.75 * 0.75^1.5 * log(4) =

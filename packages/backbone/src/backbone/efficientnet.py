@@ -85,6 +85,7 @@ class EfficientNet(nn.Module):
         class_names: names of the classes in the order of the logits, where they are known.
         load_report: what became of the weights it was built with, None if they are random.
         run: what computes the logits in place of the layers, see `optimize`.
+        runtime: the name of what does.
     """
 
     mean: Tensor
@@ -94,6 +95,7 @@ class EfficientNet(nn.Module):
         super().__init__()
         self.spec = spec
         self.run: Run | None = None
+        self.runtime: str | None = None
         self.class_names: tuple[str, ...] | None = None
         self.load_report: LoadReport | None = None
         self.trunk = EfficientNetTrunk(spec, in_channels=in_channels)
@@ -135,7 +137,7 @@ class EfficientNet(nn.Module):
             runtime: see `backbone.runtimes.accelerated`.
 
         Raises:
-            UserError: there is no such engine here.
+            UserError: there is no such engine here, or this is such a copy already.
         """
         size = image_size or self.spec.image_size
         return optimized(self, (batch_size, len(self.mean), size, size), runtime)

@@ -37,6 +37,7 @@ class EfficientDet(nn.Module):
         class_names: names of the classes in the order of the labels, where they are known.
         load_report: what became of the weights it was built with, None if they are random.
         run: what computes the outputs in place of the layers, see `optimize`.
+        runtime: the name of what does.
     """
 
     mean: Tensor
@@ -65,6 +66,7 @@ class EfficientDet(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
         self._anchors: dict[tuple[int, int, torch.device], Tensor] = {}
         self.run: Run | None = None
+        self.runtime: str | None = None
 
     def _head(self, outputs: int, bias: float) -> Head:
         return Head(
@@ -110,7 +112,7 @@ class EfficientDet(nn.Module):
             runtime: see `backbone.runtimes.accelerated`.
 
         Raises:
-            UserError: there is no such engine here.
+            UserError: there is no such engine here, or this is such a copy already.
         """
         size = self.image_size if image_size is None else both_sides(image_size)
         return optimized(self, (batch_size, 3, *size), runtime)

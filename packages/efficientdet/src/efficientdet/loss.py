@@ -31,6 +31,8 @@ Places = tuple[Tensor, Tensor, Tensor, Tensor]
 # Entries that a CPU works on at a time: a megabyte in 32 bits, so that what lies between the steps
 # stays in its cache.
 _CACHED = 2**18
+# The same for a GPU, whose memory need not hold several copies of all.
+_ON_GPU = 2**24
 
 
 class _FocalLoss(torch.autograd.Function):
@@ -41,9 +43,14 @@ class _FocalLoss(torch.autograd.Function):
         ctx: Any, logits: Tensor, where: Places, alpha: float, gamma: float, half: float
     ) -> Tensor:
         """Count every entry as background, then the few that are not as what they are."""
-        gradient = torch.empty_like(logits)
+        if not logits.is_contiguous(memory_format=torch.channels_last):
+            logits = logits.contiguous()
+        # Slopes of background are below what 16 bits hold until the loss is scaled.
+        half_precision = logits.dtype == torch.float16
+        gradient = torch.empty_like(logits, dtype=torch.float32 if half_precision else None)
+        ctx.dtype = logits.dtype
         loss = torch.zeros((), device=logits.device)
-        size = logits.numel() if logits.is_cuda else _CACHED
+        size = _ON_GPU if logits.is_cuda else _CACHED
         for x, out in zip(_flat(logits).split(size), _flat(gradient).split(size), strict=True):
             costs, slopes = _background(x.float(), 1 - alpha, gamma, half)
             loss += costs.sum()
@@ -60,7 +67,7 @@ class _FocalLoss(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         """Scale the gradient in place; autograd refuses a second time."""
         (gradient,) = ctx.saved_tensors
-        return gradient.mul_(grad), None, None, None, None
+        return gradient.mul_(grad).to(ctx.dtype), None, None, None, None
 
 
 def _background(x: Tensor, weight: float, gamma: float, half: float) -> tuple[Tensor, Tensor]:
@@ -156,7 +163,7 @@ def _flat(output: Tensor) -> Tensor:
     """View every entry in a row, in the order of memory where that is a usual one."""
     if output.is_contiguous(memory_format=torch.channels_last):
         output = output.permute(0, 2, 3, 1)
-    return output.reshape(-1)
+    return output.view(-1)
 
 
 def _unflatten(output: Tensor) -> Tensor:

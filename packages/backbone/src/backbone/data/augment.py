@@ -210,13 +210,11 @@ def _with_some_bits(policy: Any) -> Any:
     lists = [policy.ops] if hasattr(policy, "ops") else policy.policy
     for operation in (operation for operations in lists for operation in operations):
         if operation.aug_fn is posterize:
-            operation.aug_fn = lambda picture, bits, **rest: posterize(
-                picture, max(1, bits), **rest
-            )
+            operation.aug_fn = _posterized
     return policy
 
 
-def _posterize(picture: Image.Image, bits: int, **settings: Any) -> Image.Image:
+def _posterized(picture: Image.Image, bits: int, **settings: Any) -> Image.Image:
     return posterize(picture, max(1, bits), **settings)
 
 

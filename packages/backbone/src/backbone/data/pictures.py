@@ -84,7 +84,7 @@ class Jpeg:
 
         Of what shrinks by 2 or more anyway the decoder need not compute every pixel: it leaves
         out the highest frequencies, which is a good filter but another one than the resizing's:
-        after it photographs differ by 1 to 2 of 255 in the mean. The box is then rounded to whole
+        after it photographs differ by 1 to 2.5 of 255 in the mean. The box then grows to whole
         pixels of the smaller picture. Of a file that ends as it should nothing below the box is
         decoded.
         """
@@ -105,8 +105,9 @@ class Jpeg:
         except ValueError:
             # Of damage, or of what Pillow does not mind, such as bytes behind the end.
             return Decoded(self.whole()).window(box, least)
-        left, top, right, bottom = (round(edge / factor) for edge in box)
-        return pixels[top:bottom, left:right]
+        # Outwards, so that what is seen is not below ``least``.
+        rows = slice(top // factor, -(-bottom // factor))
+        return pixels[rows, left // factor : -(-right // factor)]
 
 
 def open_picture(path: Path, *, upright: bool = True) -> Source:

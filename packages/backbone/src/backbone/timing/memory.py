@@ -1,5 +1,6 @@
-"""Memory of this process: what it holds, what it held at its peak, what it may hold."""
+"""Memory of this process: what it holds, what it held at its peak, what it may hold, and keep."""
 
+import ctypes
 import re
 import resource
 import sys
@@ -16,6 +17,8 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 # Linux sets the mark back to what is resident now.
 _MARK = Path("/proc/self/clear_refs")
 _SET_BACK = "5"
+# Parameters of glibc's `mallopt`, and what they are set to.
+_MALLOC = {-1: 2**31 - 1, -2: 2**26, -4: 0}  # M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX
 
 
 class Peak:
@@ -58,6 +61,22 @@ def peak_resident() -> int:
     fork.
     """
     return _status("VmHWM") if STATUS.is_file() else _maximum()
+
+
+def keep_memory() -> None:
+    """Let the process keep what it frees from now on, where the C library is glibc.
+
+    It would give the large maps of a network back to the system after every step and have them
+    again page by page, which takes a fifth of a training step on a CPU. What was freed before,
+    such as that of reading the data, is given back. The peak stays what it is, but for a few
+    percent.
+    """
+    if sys.platform == "linux":
+        library = ctypes.CDLL(None)
+        with suppress(AttributeError):  # another C library
+            library.malloc_trim(0)
+            for parameter, value in _MALLOC.items():
+                library.mallopt(parameter, value)
 
 
 def limit_data(gigabytes: float) -> None:

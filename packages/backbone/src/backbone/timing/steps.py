@@ -57,6 +57,7 @@ class Training:
     def __init__(self, module: Measurable, settings: Settings, *, batch_size: int) -> None:
         self.module = module
         self.settings = settings
+        self.frozen = [layer for layer in module.model.modules() if not layer.training]
         self.optimizer = module.optim.build(module.model, batch_size=batch_size)
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0  # takes the same time, and the weights stay sound
@@ -66,7 +67,7 @@ class Training:
 
     def measure(self, batches: Sequence[Any], peak: Peak) -> Timed:
         """Return what steps take whose batches are there already."""
-        self.module.train()
+        self._begin()
         peak.begin_anew()
         count = self.settings.warmup + self.settings.rounds
         watches = [self._step(batch) for batch in islice(cycle(batches), count)]
@@ -74,7 +75,7 @@ class Training:
 
     def measure_together(self, loader: Loader) -> float:
         """Return the pictures a second of loader and steps at once, as in a training."""
-        self.module.train()
+        self._begin()
         # What the workers have ready from before counts for nothing.
         for batch in islice(loader.batches, max(1, 2 * loader.num_workers)):
             self._step(batch)
@@ -85,6 +86,12 @@ class Training:
             pictures += len(batch.images)
         _wait(self.settings.device)
         return pictures / (time.perf_counter() - began)
+
+    def _begin(self) -> None:
+        """Be in training, but for the norms that are frozen."""
+        self.module.train()
+        for layer in self.frozen:
+            layer.train(False)
 
     def _step(self, batch: Any) -> Stopwatch:
         module, device = self.module, self.settings.device

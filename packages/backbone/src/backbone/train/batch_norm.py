@@ -84,10 +84,12 @@ class BatchNormSchedule(pl.Callback):
 
 
 def _batches_in_stage(trainer: pl.Trainer, time: float) -> float:
-    """Return how many batches lie behind the last border of stages; endless if there is none."""
+    """Return how many batches of its stage lie behind a batch; endless in the first."""
     progression = progression_of(trainer)
-    borders = [] if progression is None else [end for end in progression.ends if end <= time]
-    return (time - borders[-1]) * int(trainer.num_training_batches) if borders else math.inf
+    batches = int(trainer.num_training_batches)
+    # As the sampler has it: a batch is of the stage in which it is done.
+    stage = 0 if progression is None else progression.at(time + 1 / batches)
+    return math.inf if not stage else (time - progression.ends[stage - 1]) * batches
 
 
 def _norms(module: pl.LightningModule) -> list[tuple[str, Norm]]:

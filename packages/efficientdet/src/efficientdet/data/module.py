@@ -115,7 +115,7 @@ class DetectionData(EpochData):
         return len(self.splits[split])
 
     def find_problem(self, split: str, i: int) -> str:
-        """Return why a picture of a split cannot be read, or nothing; see `read_picture`."""
+        """Return why a picture of a split cannot be read, or nothing; see `open_picture`."""
         return find_problem(self.splits[split], i)
 
     def train_dataloader(self) -> DataLoader[Any]:

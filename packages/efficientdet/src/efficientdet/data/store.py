@@ -51,7 +51,7 @@ def stored(
     if state.st_size < MIN_BYTES:
         return read(annotation_file, image_dir)
     # An entry with the same source but another version is an older one.
-    source = _digest(annotation_file.resolve(), image_dir.resolve())
+    source = _digest(read.__qualname__, annotation_file.resolve(), image_dir.resolve())
     version = _digest(state.st_size, state.st_mtime_ns, VERSION)
     entry = cache_dir / "annotations" / f"{source}-{version}"
     index = _load(entry, image_dir)

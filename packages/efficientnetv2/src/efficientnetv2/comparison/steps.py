@@ -79,6 +79,7 @@ def _limited(job: StepJob) -> memory.Peak:
             torch.cuda.set_per_process_memory_fraction(min(1.0, job.memory_limit * 2**30 / whole))
         else:
             memory.limit_data(job.memory_limit)
+    memory.keep_memory()
     return memory.Peak(job.device)
 
 
