@@ -5,6 +5,7 @@ positives with the same labels and codes.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from effdet.anchors import AnchorLabeler, Anchors
@@ -21,7 +22,13 @@ BATCH, SIZE, NUM_CLASSES = 8, 512, 90
 def measure(device: str) -> Iterator[Row]:
     """Yield a row for few and for many objects."""
     spec = EFFICIENTDET["efficientdet_d0"]
-    anchors = make_anchors((SIZE, SIZE), spec.levels, device=torch.device(device))
+    anchors = make_anchors(
+        (SIZE, SIZE),
+        spec.levels,
+        scale=spec.anchor_scale,
+        aspects=spec.aspects,
+        device=torch.device(device),
+    )
     peer = Anchors(3, 7, 3, [(1.0, 1.0), (1.4, 0.7), (0.7, 1.4)], 4.0, (SIZE, SIZE)).to(device)
     labeler = AnchorLabeler(peer, NUM_CLASSES, match_threshold=0.5)
     for count in (8, 100):
@@ -56,7 +63,7 @@ def objects(count: int, device: str) -> tuple[list[Tensor], list[Tensor]]:
     return boxes, labels
 
 
-def _check(labels: Tensor, theirs: tuple[list[Tensor], list[Tensor], Tensor]) -> None:
+def _check(labels: Tensor, theirs: Any) -> None:
     """Make sure that both found the same."""
     classes = torch.cat([level.reshape(BATCH, -1) for level in theirs[0]], 1)
     assert int(theirs[2].sum()) == len(labels)

@@ -18,6 +18,7 @@ import torch
 from parity_detectors import effdet_network, with_weights_of
 from torch import Tensor
 
+from backbone.data.pictures import read_picture
 from efficientdet import EfficientDet, create_model
 from peers.side_by_side import Row, compared, interleaved
 
@@ -41,7 +42,7 @@ def measure(device: str) -> Iterator[Row]:
         theirs.load_state_dict(state)
         ours = create_model("efficientdet_lite0", weights=Path(folder, WEIGHTS)).eval()
         file = sorted(Path(folder, PICTURES).glob("*.jpg"))[0]
-        picture = cv2.cvtColor(cv2.resize(cv2.imread(str(file)), (SIZE, SIZE)), cv2.COLOR_BGR2RGB)
+        picture = cv2.resize(read_picture(file), (SIZE, SIZE))
         pictures = torch.from_numpy(picture).permute(2, 0, 1)[None]
         yield from _rows("Lite0, real scores", ours, theirs, pictures, device)
 

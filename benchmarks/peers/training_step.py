@@ -162,8 +162,7 @@ def peak(who: str, device: str) -> None:
     batches = _batches(varied=False, device=device)
     step = (our_step if who == "ours" else effdet_step)(batches, device)
     before = _held("VmRSS")
-    if device == "cuda":
-        allocated = torch.cuda.memory_allocated()
+    allocated = torch.cuda.memory_allocated() if device == "cuda" else 0
     for _ in range(3):
         step()
     used = (_held("VmHWM") - before) / 2**20

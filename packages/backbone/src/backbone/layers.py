@@ -4,6 +4,7 @@ Shapes: B = batch, C = channels, H and W = height and width.
 """
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from backbone.specs import LayerStyle
 
 V1_STYLE = LayerStyle()
+Conv = TypeVar("Conv", bound=nn.Conv2d)
 # The second is not a subclass of the first.
 Norm = nn.BatchNorm2d | nn.SyncBatchNorm
 # SiLU is the papers' swish.
@@ -60,6 +62,12 @@ def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Te
     return F.max_pool2d(x, list(kernel), list(stride))
 
 
+def folded(conv: Conv, norm: nn.Module) -> Conv:
+    """Return a convolution, with a bias, that does what ``norm(conv(x))`` does in evaluation."""
+    assert isinstance(norm, Norm)
+    return fuse_conv_bn_eval(conv, norm)
+
+
 def batch_norm(channels: int, style: LayerStyle = V1_STYLE) -> nn.BatchNorm2d:
     """Batch norm with the network's momentum and epsilon; EfficientDet's are V1's."""
     return nn.BatchNorm2d(channels, eps=style.bn_eps, momentum=style.bn_momentum)
@@ -98,7 +106,7 @@ class ConvNormAct(nn.Module):
             self.conv = nn.Conv2d(
                 in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
             )
-        self.norm = batch_norm(out_channels, style)
+        self.norm: nn.Module = batch_norm(out_channels, style)
         self.act = ACTIVATIONS[style.act]() if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,7 +115,7 @@ class ConvNormAct(nn.Module):
 
     def fold(self) -> None:
         """Let the convolution do what the norm does."""
-        self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
+        self.conv, self.norm = folded(self.conv, self.norm), nn.Identity()
 
 
 class SqueezeExcite(nn.Module):

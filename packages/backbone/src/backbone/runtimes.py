@@ -181,8 +181,8 @@ def _fastest(runs: Mapping[str, Run], example: Tensor) -> str:
 def _compiled(network: nn.Module) -> Run:
     """Return the network compiled with its weights as constants, on a GPU as CUDA graphs."""
     cuda = next(network.parameters()).is_cuda
-    options = {"freezing": True} | ({"triton.cudagraphs": True} if cuda else {})
-    compiled = torch.compile(network, dynamic=False, options=options)
+    options: dict[str, Any] = {"freezing": True, "triton.cudagraphs": cuda}
+    compiled: Any = torch.compile(network, dynamic=False, options=options)
     # The next call of a CUDA graph writes over the outputs of this one.
     return lambda images: tuple(output.clone() for output in compiled(images))
 
@@ -191,9 +191,7 @@ def _to_onnx(network: nn.Module, example: Tensor) -> bytes:
     """Return the network for the example's shape in the format that engines read."""
     program = torch.onnx.export(network, (example,), dynamo=True, verbose=False)
     assert program is not None
-    file = io.BytesIO()
-    program.save(file)
-    return file.getvalue()
+    return program.model_proto.SerializeToString()
 
 
 def _onnxruntime(model: bytes) -> Run:
@@ -205,7 +203,7 @@ def _onnxruntime(model: bytes) -> Run:
     (name,) = (entry.name for entry in session.get_inputs())
 
     def run(images: Tensor) -> Outputs:
-        outputs: list[Any] = session.run(None, {name: images.detach().contiguous().numpy()})
+        outputs: Any = session.run(None, {name: images.detach().contiguous().numpy()})
         return tuple(map(torch.from_numpy, outputs))
 
     return run

@@ -8,9 +8,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from backbone.layers import ACTIVATIONS, batch_norm
+from backbone.layers import ACTIVATIONS, batch_norm, folded
 from backbone.recompute import recomputed
 from backbone.specs import Act
 from efficientdet.layers import SeparableConv, resize_to
@@ -46,11 +45,11 @@ class Lateral(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 1)
-        self.norm = batch_norm(out_channels)
+        self.norm: nn.Module = batch_norm(out_channels)
 
     def fold(self) -> None:
         """Let the convolution do what the norm does."""
-        self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
+        self.conv, self.norm = folded(self.conv, self.norm), nn.Identity()
 
 
 class FusionNode(nn.Module):
@@ -77,7 +76,7 @@ class FusionNode(nn.Module):
         self.shares: tuple[float, ...] | None = None
         self.act = ACTIVATIONS[act]()
         self.conv = SeparableConv(channels, channels)
-        self.norm = batch_norm(channels)
+        self.norm: nn.Module = batch_norm(channels)
 
     def forward(self, inputs: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Fuse maps of any sizes into ``(B, W, *size)``."""
@@ -103,7 +102,7 @@ class FusionNode(nn.Module):
 
     def fold(self) -> None:
         """Let the convolution do what the norm does, and work out the weights once."""
-        self.conv.pointwise = fuse_conv_bn_eval(self.conv.pointwise, self.norm)
+        self.conv.pointwise = folded(self.conv.pointwise, self.norm)
         self.norm = nn.Identity()
         if self.weights is not None:
             self.shares = tuple(self._shares(self.weights).tolist())

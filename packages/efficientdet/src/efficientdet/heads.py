@@ -7,9 +7,8 @@ import math
 from copy import deepcopy
 
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from backbone.layers import ACTIVATIONS, batch_norm
+from backbone.layers import ACTIVATIONS, batch_norm, folded
 from backbone.recompute import recomputed
 from backbone.specs import Act
 from efficientdet.layers import SeparableConv
@@ -68,10 +67,13 @@ class Head(nn.Module):
         outputs = []
         for level, x in features.items():
             if self.folded is not None:
-                for conv in self.folded[str(level)]:
+                convs = self.folded[str(level)]
+                assert isinstance(convs, nn.ModuleList)
+                for conv in convs:
                     x = self.act(conv(x))
             else:
                 norms = self.norms[str(level)]
+                assert isinstance(norms, nn.ModuleList)
                 hide = self._hidden
                 x = recomputed(hide, x, norms, norms=norms) if self.recomputed else hide(x, norms)
             outputs.append(self.predict(x))
@@ -86,9 +88,11 @@ class Head(nn.Module):
         """Give each level convolutions of its own, which do what its norms do as well."""
         self.folded = nn.ModuleDict()
         for level, norms in self.norms.items():
+            assert isinstance(norms, nn.ModuleList)
             convs = deepcopy(self.convs)
             for conv, norm in zip(convs, norms, strict=True):
-                conv.pointwise = fuse_conv_bn_eval(conv.pointwise, norm)
+                assert isinstance(conv, SeparableConv)
+                conv.pointwise = folded(conv.pointwise, norm)
             self.folded[level] = convs
         self.convs, self.norms = nn.ModuleList(), nn.ModuleDict()
 

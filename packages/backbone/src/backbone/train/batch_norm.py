@@ -88,8 +88,9 @@ def _batches_in_stage(trainer: pl.Trainer, time: float) -> float:
     progression = progression_of(trainer)
     batches = int(trainer.num_training_batches)
     # As the sampler has it: a batch is of the stage in which it is done.
-    stage = 0 if progression is None else progression.at(time + 1 / batches)
-    return math.inf if not stage else (time - progression.ends[stage - 1]) * batches
+    if progression is None or not (stage := progression.at(time + 1 / batches)):
+        return math.inf
+    return (time - progression.ends[stage - 1]) * batches
 
 
 def _norms(module: pl.LightningModule) -> list[tuple[str, Norm]]:
