@@ -26,7 +26,7 @@ def measure(device: str) -> Iterator[Row]:
         (SIZE, SIZE),
         spec.levels,
         scale=spec.anchor_scale,
-        aspects=spec.aspects,
+        aspects="rounded",
         device=torch.device(device),
     )
     peer = Anchors(3, 7, 3, [(1.0, 1.0), (1.4, 0.7), (0.7, 1.4)], 4.0, (SIZE, SIZE)).to(device)
