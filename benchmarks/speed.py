@@ -8,10 +8,14 @@ What needs the pictures of COCO reads them from ``COMPOUND_DATA`` and leaves its
 
 import argparse
 import json
+import os
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+# Before torch: as the tools have it, for us and for the peers alike.
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 import provenance
 import torch

@@ -29,8 +29,17 @@ HEAVY = (
 )
 
 
+def run_alone(tool: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Do the same in a process that imports all by itself, as W&B's service needs it."""
+    call = [sys.executable, str(ROOT / "tools" / tool), *arguments]
+    return subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
+
+
 def run_tool(tool: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run ``tools/<tool>`` in a folder; return what it said and its exit code."""
+    """Run ``tools/<tool>`` in a folder; return what it said and its exit code.
+
+    Not for what W&B wrote: its service does not survive the fork in good order.
+    """
     server = _server()
     assert server.stdin is not None
     assert server.stdout is not None

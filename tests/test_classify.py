@@ -29,11 +29,8 @@ TINY = (
 
 
 def call(tool: str, folder: Path, *arguments: str, launcher: tuple[str, ...] = ()) -> str:
-    if launcher:
-        command = [sys.executable, *launcher, str(ROOT / "tools" / tool), *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    else:
-        done = run_tool(tool, folder, *arguments)
+    command = [sys.executable, *launcher, str(ROOT / "tools" / tool), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout

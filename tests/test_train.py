@@ -3,12 +3,13 @@
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import torch
 from omegaconf import OmegaConf
-from started import run_tool
+from started import run_alone, run_tool
 
 TINY = (
     "data.read.num_train=8",
@@ -23,13 +24,15 @@ TINY = (
 )
 
 
-def train(folder: Path, *arguments: str) -> CompletedProcess[str]:
+def train(
+    folder: Path, *arguments: str, run: Callable[..., CompletedProcess[str]] = run_tool
+) -> CompletedProcess[str]:
     places = (f"hydra.run.dir={folder / 'run'}", f"paths.cache_dir={folder / 'cache'}")
-    return run_tool("train.py", folder, *arguments, *places)
+    return run("train.py", folder, *arguments, *places)
 
 
 def test_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
-    done = train(tmp_path, *TINY, "callbacks.media.every_n_epochs=1")
+    done = train(tmp_path, *TINY, "callbacks.media.every_n_epochs=1", run=run_alone)
     assert done.returncode == 0, done.stderr
     run = tmp_path / "run"
     config = OmegaConf.load(run / "config.yaml")

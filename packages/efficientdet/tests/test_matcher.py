@@ -1,9 +1,11 @@
 """Matching against tables of IoU worked out by hand."""
 
+import pytest
 import torch
 from torch import Tensor
 
-from efficientdet.matcher import assign, match
+from efficientdet.anchors import make_anchors
+from efficientdet.matcher import AnchorsByArea, assign, match
 
 
 def boxes(*rows: tuple[float, float, float, float]) -> Tensor:
@@ -85,3 +87,20 @@ def test_batch_of_empty_pictures() -> None:
     targets = assign(boxes((0, 0, 10, 10)), [boxes(), boxes()], [none, none])
     assert [len(column) for column in targets] == [0, 0, 0, 0]
     assert targets.codes.shape == (0, 4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 40])
+@pytest.mark.parametrize("seed", range(4))
+def test_few_pairs_give_what_all_pairs_give(count: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    anchors = make_anchors((256, 320), range(3, 8), scale=4.0)
+    # From 2 pixels to more than the picture, flat and tall, some on whole pixels, some twice.
+    sides = 2 * 2 ** (8 * torch.rand(count, 2, generator=generator))
+    corner = torch.rand(count, 2, generator=generator) * 300 - 20
+    objects = torch.cat([corner, corner + sides], 1)
+    objects[::3] = objects[::3].round()
+    objects = torch.cat([objects, objects[:5], anchors[[100, 5000]] if count else objects[:0]])
+    objects[: count // 8] += 2000  # nothing overlaps these
+    found, wanted = AnchorsByArea(anchors).match(objects), match(anchors, objects)
+    assert torch.equal(found[0], wanted[0])
+    assert torch.equal(found[1], wanted[1])

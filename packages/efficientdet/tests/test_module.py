@@ -125,7 +125,7 @@ def test_checkpoint_rebuilds_the_model_alone(
     # After the training the module holds the averaged weights, as the checkpoint does.
     ours, theirs = module.eval().model.predict(images), model.eval().predict(images)
     for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a.scores, b.scores)
+        torch.testing.assert_close(a.scores, b.scores, atol=1e-4, rtol=1e-4)  # another layout
     assert json.loads((tmp_path / "predictions.json").read_text())[0].keys() == {
         "image_id", "category_id", "bbox", "score",
     }  # fmt: skip

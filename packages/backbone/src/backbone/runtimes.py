@@ -199,6 +199,8 @@ def _onnxruntime(model: bytes) -> Run:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # Or its waiting threads would take the cores from what PyTorch does with the outputs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     (name,) = (entry.name for entry in session.get_inputs())
 

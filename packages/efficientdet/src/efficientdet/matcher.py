@@ -4,6 +4,7 @@ Shapes: A = anchors, N = objects of one picture, P = positives of the whole batc
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -68,9 +69,73 @@ def assign(anchors: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -
         boxes: one ``(N, 4)`` xyxy a picture; N may be 0.
         labels: one ``(N,)`` a picture.
     """
+    # A GPU is soonest done with all pairs at once, a CPU if it looks at few of them.
+    matched = partial(match, anchors) if anchors.is_cuda else AnchorsByArea(anchors).match
     parts = []
     for image, (image_boxes, image_labels) in enumerate(zip(boxes, labels, strict=True)):
-        positive, owner = match(anchors, image_boxes)
+        positive, owner = matched(image_boxes)
         codes = encode(image_boxes[owner], anchors[positive])
         parts.append((torch.full_like(positive, image), positive, image_labels[owner], codes))
     return Targets(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+class AnchorsByArea:
+    """Anchors in order of their areas, so that an object need not be compared with all.
+
+    The IoU of two boxes is at most the smaller area over the larger one: only anchors between half
+    and twice an object's area can reach 0.5, and once one is known that reaches m, only those
+    between m and 1/m of it can be better.
+
+    Args:
+        anchors: ``(A, 4)`` xyxy.
+    """
+
+    def __init__(self, anchors: Tensor) -> None:
+        areas = (anchors[:, 2:] - anchors[:, :2]).prod(1)
+        self.areas, self.order = areas.sort()
+        self.corners = anchors[self.order].T.contiguous()  # x0, y0, x1, y1
+
+    def match(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `match` returns for objects ``(N, 4)``."""
+        num_anchors = len(self.order)
+        best = torch.full((num_anchors,), MATCH_IOU)
+        owner = torch.full((num_anchors,), -1)
+        favourites = []
+        areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+        for i, (*box, area) in enumerate(torch.cat([boxes, areas[:, None]], 1).tolist()):
+            near = self._between(area, MATCH_IOU)
+            iou = self._iou(box, area, near)
+            # Of equal ones the first object wins; it may be at 0.5 exactly.
+            better = iou >= MATCH_IOU
+            better &= (iou > best[near]) | (owner[near] < 0)
+            best[near] = torch.where(better, iou, best[near])
+            owner[near] = owner[near].masked_fill_(better, i)
+            favourites.append(self._favourite(box, area, near, iou))
+        for i in reversed(range(len(favourites))):  # of several the first one wins
+            owner[favourites[i]] = i
+        positive = (owner >= 0).nonzero().squeeze(1)
+        anchors, sorting = self.order[positive].sort()
+        return anchors, owner[positive][sorting]
+
+    def _favourite(self, box: list[float], area: float, near: slice, iou: Tensor) -> int:
+        """Return the row of the anchor that overlaps an object most, of several the first one."""
+        most = float(iou.max()) if len(iou) else 0.0
+        if most < MATCH_IOU:
+            near = self._between(area, most)
+            iou = self._iou(box, area, near)
+            most = float(iou.max())
+        rows = (iou == most).nonzero().squeeze(1) + near.start
+        return int(rows[self.order[rows].argmin()])
+
+    def _between(self, area: float, share: float) -> slice:
+        """Return the rows with at least this share of an object's area, and its inverse at most."""
+        # A little more, as areas are rounded.
+        limits = torch.tensor([area * share * 0.999, area / max(share, 1e-30) * 1.001])
+        first, last = torch.searchsorted(self.areas, limits, right=False).tolist()
+        return slice(first, last)
+
+    def _iou(self, box: list[float], area: float, rows: slice) -> Tensor:
+        x0, y0, x1, y1 = self.corners[:, rows]
+        shared = x1.clamp(max=box[2]).sub_(x0.clamp(min=box[0])).clamp_(min=0)
+        shared *= y1.clamp(max=box[3]).sub_(y0.clamp(min=box[1])).clamp_(min=0)
+        return shared / (self.areas[rows] + area).sub_(shared)
