@@ -17,8 +17,17 @@ V1_STYLE = LayerStyle()
 Conv = TypeVar("Conv", bound=nn.Conv2d)
 # The second is not a subclass of the first.
 Norm = nn.BatchNorm2d | nn.SyncBatchNorm
-# SiLU is the papers' swish.
-ACTIVATIONS = {"silu": nn.SiLU, "relu6": nn.ReLU6}
+
+
+class SiLU(nn.Module):
+    """The papers' swish; where nothing learns it writes over its input, which is its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map any shape to itself."""
+        return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+ACTIVATIONS = {"silu": SiLU, "relu6": nn.ReLU6}
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
