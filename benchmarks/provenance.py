@@ -34,13 +34,14 @@ def machine(peers: Sequence[str] = ()) -> dict[str, Any]:
 
 def shown(tool: str, overrides: Sequence[str]) -> str:
     """Return a command with the last part of each path, which is all that others can use."""
-    return " ".join([f"uv run tools/{tool}", *map(_without_folders, overrides)])
+    return " ".join([f"uv run tools/{tool}", *map(without_folders, overrides)])
 
 
-def _without_folders(override: str) -> str:
+def without_folders(override: str) -> str:
+    """Return an override with the last part of each path, which is all that others can use."""
     if "[" in override:  # a list of overrides, as tools/compare.py takes it
         key, _, inner = override.partition("=")
-        words = [_without_folders(word.strip("'\"")) for word in inner.strip("[]").split(",")]
+        words = [without_folders(word.strip("'\"")) for word in inner.strip("[]").split(",")]
         return f'"{key}=[{",".join(repr(word) for word in words)}]"' if "/" in inner else override
     key, _, value = override.partition("=")
     return f"{key}=<{Path(value).name}>" if "/" in value else override
