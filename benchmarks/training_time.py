@@ -37,10 +37,10 @@ def main() -> None:
             **json.loads(found.read_text()),
         }
         # Of the machine's folders nobody else has any use.
-        settings = result.get("settings", {})
-        settings.pop("command", None)
-        if "overrides" in settings:
-            settings["overrides"] = [provenance.without_folders(o) for o in settings["overrides"]]
+        plan = result.get("plan", {})
+        plan.pop("command", None)
+        if "overrides" in plan:
+            plan["overrides"] = [provenance.without_folders(o) for o in plan["overrides"]]
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
     PAGE.write_text(_page())
     raise SystemExit(done.returncode)
