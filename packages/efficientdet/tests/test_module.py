@@ -13,7 +13,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from timm.optim import Lamb
-from torchvision.ops import box_iou
 
 from backbone.errors import UserError
 from backbone.train.batch_norm import BatchNormSchedule
@@ -22,7 +21,7 @@ from backbone.train.optim import OptimRecipe
 from efficientdet import load_model
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.data.module import DetectionData
-from efficientdet.data.splits import coco_splits, voc_splits
+from efficientdet.data.splits import voc_splits
 from efficientdet.evaluation import METRICS
 from efficientdet.module import EfficientDetModule, to_source
 from efficientdet.postprocess import Detections
@@ -120,12 +119,13 @@ def test_checkpoint_rebuilds_the_model_alone(
     saved = torch.load(path, weights_only=True)["hyper_parameters"]
     assert saved["class_names"] == list(data.class_names)
     model = load_model(path)
+    model.to(memory_format=torch.channels_last)  # as the module's is: layouts round differently
     assert model.class_names == data.class_names
     images = next(iter(data.val_dataloader())).images
     # After the training the module holds the averaged weights, as the checkpoint does.
     ours, theirs = module.eval().model.predict(images), model.eval().predict(images)
     for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a.scores, b.scores, atol=1e-4, rtol=1e-4)  # another layout
+        torch.testing.assert_close(a.scores, b.scores)
     assert json.loads((tmp_path / "predictions.json").read_text())[0].keys() == {
         "image_id", "category_id", "bbox", "score",
     }  # fmt: skip
@@ -352,44 +352,6 @@ def test_padding_is_what_the_network_takes_for_nothing(
     images = next(iter(data.val_dataloader())).images
     assert (images[..., 64:] == 127).all()  # Lite's mean; the pictures are 64 x 64
     assert not (images[..., :64] == 127).all()
-
-
-@pytest.mark.real
-def test_genuine_weights_give_their_published_score(compound_data: Path, tmp_path: Path) -> None:
-    """Lite0 on 100 pictures of COCO: the figures, and the detections behind them."""
-    data = DetectionData(
-        root=str(compound_data / "data/coco"), read=coco_splits, image_size=320, batch_size=4,
-        seed=0, num_workers=1,
-    )  # fmt: skip
-    module = EfficientDetModule(
-        model={
-            "name": "efficientdet_lite0",
-            "weights": compound_data / "weights/efficientdet_lite0.effdet.pth",
-        },
-        class_names=data.class_names,
-        optim=SGD,
-        batch_size=4,
-        predict={"score_threshold": 0.01},
-    )
-    scores = trainer_in(tmp_path, 1).validate(module, datamodule=data, verbose=False)[0]
-    for metric, wanted in (("mAP", 0.299), ("AP50", 0.477), ("AP75", 0.314)):
-        assert scores[f"val/{metric}"] == pytest.approx(wanted, abs=0.004), metric
-
-    file = compound_data / "expected/efficientdet_lite0_float_detections_val100.json"
-    recorded = [entry for entry in json.loads(file.read_text()) if entry["score"] > 0.2]
-    assert module._evaluator is not None
-    rows = module._evaluator.evaluate()[1]
-    again = 0
-    for entry in recorded:
-        same = (rows[:, 0] == entry["image_id"]) & (rows[:, 6] == entry["category_id"])
-        x, y, w, h = entry["bbox"]
-        wanted = torch.tensor([[x, y, x + w, y + h]], dtype=torch.float64)
-        found = torch.from_numpy(rows[same][:, 1:5])
-        found[:, 2:] += found[:, :2]
-        overlap, row = box_iou(wanted, found).max(1)
-        again += bool(overlap > 0.99) and abs(rows[same][row, 5] - entry["score"]) < 1e-3
-    # Where two overlap by 0.5 almost exactly, the last bit decides which one stays.
-    assert again > 0.99 * len(recorded) > 900
 
 
 @pytest.mark.real
