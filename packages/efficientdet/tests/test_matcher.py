@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from efficientdet.anchors import make_anchors
-from efficientdet.matcher import AnchorsByArea, assign, match
+from efficientdet.matcher import assign, match, match_all_pairs, match_near_pairs
 
 
 def boxes(*rows: tuple[float, float, float, float]) -> Tensor:
@@ -101,6 +101,7 @@ def test_few_pairs_give_what_all_pairs_give(count: int, seed: int) -> None:
     objects[::3] = objects[::3].round()
     objects = torch.cat([objects, objects[:5], anchors[[100, 5000]] if count else objects[:0]])
     objects[: count // 8] += 2000  # nothing overlaps these
-    found, wanted = AnchorsByArea(anchors).match(objects), match(anchors, objects)
-    assert torch.equal(found[0], wanted[0])
-    assert torch.equal(found[1], wanted[1])
+    batch = [objects, objects[:0], objects.flip(0), objects[::2]]
+    found, wanted = match_near_pairs(anchors, batch), match_all_pairs(anchors, batch)
+    for ours, plain in zip(found, wanted, strict=True):
+        assert torch.equal(ours, plain)

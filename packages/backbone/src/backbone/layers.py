@@ -27,7 +27,15 @@ class SiLU(nn.Module):
         return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
-ACTIVATIONS = {"silu": SiLU, "relu6": nn.ReLU6}
+class ReLU6(nn.Module):
+    """The activation of Lite; where nothing learns it writes over its input, as `SiLU` does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map any shape to itself."""
+        return F.relu6(x, inplace=not torch.is_grad_enabled())
+
+
+ACTIVATIONS = {"silu": SiLU, "relu6": ReLU6}
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

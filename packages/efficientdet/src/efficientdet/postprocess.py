@@ -96,11 +96,13 @@ def postprocess(
         method = METHODS[closest(method, METHODS, what="method")]
     # The logit of the threshold: only what stays becomes a score.
     least = torch.tensor(score_threshold, dtype=torch.float64).clamp(0, 1).logit().item()
-    images, logits, boxes = _promising(class_logits, box_codes, anchors, least, max_candidates)
+    floor, images, logits, boxes = _promising(
+        class_logits, box_codes, anchors, least, max_candidates
+    )
     results = []
     for image in range(len(class_logits[0])):
         own = images == image
-        values, rows, labels = _pairs(logits[own], method.one_label, least, max_candidates)
+        values, rows, labels = _pairs(logits[own], method.one_label, floor[image], max_candidates)
         pairs = Detections(boxes[own][rows], values.sigmoid(), labels)
         groups = torch.zeros_like(labels) if method.across_classes else labels
         bounded = pairs.boxes_xyxy.clamp(-_FAR, _FAR)
@@ -137,19 +139,20 @@ def _promising(
     anchors: Tensor,
     least: float,
     count: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the anchors that can own one of a picture's ``count`` best pairs.
 
     Those have one of the ``count`` best best classes, so that most logits are read only once, in
-    whatever order they lie in memory.
+    whatever order they lie in memory. None of the best pairs is below these classes either.
 
     Returns:
-        Index of the picture ``(C,)``, logits ``(C, K)`` and boxes ``(C, 4)``.
+        Lowest logit of each picture ``(B,)``; index of the picture ``(C,)``, logits ``(C, K)`` and
+        boxes ``(C, 4)``.
     """
     class_logits = [level.unflatten(1, (ANCHORS_PER_PLACE, -1)) for level in class_logits]
     peaks = [level.amax(2) for level in class_logits]  # (B, A, h, w)
     every = torch.cat([peak.flatten(1) for peak in peaks], 1)
-    floor = every.topk(min(count, every.shape[1])).values[:, -1].clamp(min=least)
+    floor = every.topk(min(count, every.shape[1])).values[:, -1].float().clamp(min=least)
     parts, start = [], 0
     for logits, codes, peak in zip(class_logits, box_codes, peaks, strict=True):
         codes = codes.unflatten(1, (ANCHORS_PER_PLACE, 4))
@@ -159,11 +162,11 @@ def _promising(
         parts.append((image, logits[image, a, :, y, x].float(), boxes))
         start += peak[0].numel()
     images, logits, boxes = (torch.cat(part) for part in zip(*parts, strict=True))
-    return images, logits, boxes
+    return floor, images, logits, boxes
 
 
 def _pairs(
-    logits: Tensor, one_label: bool, least: float, count: int
+    logits: Tensor, one_label: bool, least: Tensor, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return logit, row and label of the best pairs of a picture, from its ``(C, K)`` logits."""
     if one_label:

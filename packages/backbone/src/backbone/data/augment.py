@@ -25,6 +25,7 @@ from timm.data.auto_augment import (
 from torch.nn import functional as F
 
 from backbone.data.pictures import Box, Source
+from backbone.data.warps import WARPS
 from backbone.errors import UserError
 from backbone.specs import Interpolation
 
@@ -47,7 +48,7 @@ class TrainTransform:
     timm's policies differ from the official ones: translations are shares of the picture, not 250
     pixels; RandAugment leaves out Cutout, skips each operation half of the time unless told
     ``p1``, and ends magnitudes at 10 unless told ``mmax``. ``rand-m28-n2-mmax28-p1`` is the
-    nearest to the official one of B7.
+    nearest to the official one of B7. They warp by OpenCV, see `warps`.
 
     Args:
         size: side of the result in pixels.
@@ -202,20 +203,22 @@ def _resized(picture: Image.Image, box: Box, size: int, resample: Image.Resampli
     return picture.crop(box).resize((size, size), resample)
 
 
-def _with_some_bits(policy: Any) -> Any:
-    """Return the policy with a posterisation that leaves one bit at least.
+def _adapted(policy: Any) -> Any:
+    """Return the policy with quick warps and a posterisation that leaves one bit at least.
 
     timm leaves none at some magnitudes, which Pillow refuses; TensorFlow's shifts leave one.
     """
     lists = [policy.ops] if hasattr(policy, "ops") else policy.policy
     for operation in (operation for operations in lists for operation in operations):
-        if operation.aug_fn is posterize:
-            operation.aug_fn = _posterized
+        operation.aug_fn = _REPLACED.get(operation.aug_fn, operation.aug_fn)
     return policy
 
 
 def _posterized(picture: Image.Image, bits: int, **settings: Any) -> Image.Image:
     return posterize(picture, max(1, bits), **settings)
+
+
+_REPLACED = WARPS | {posterize: _posterized}
 
 
 def _policy(text: str | None):  # noqa: ANN202  timm's classes share no type
@@ -226,7 +229,7 @@ def _policy(text: str | None):  # noqa: ANN202  timm's classes share no type
     try:
         if not all(_SECTION.fullmatch(section) for section in text.split("-")[1:]):
             raise ValueError("timm would pass over this section in silence")
-        return _with_some_bits(make(text, {"img_mean": GREY}))
+        return _adapted(make(text, {"img_mean": GREY}))
     except (AssertionError, ValueError, KeyError, IndexError) as error:
         raise UserError(
             f"data.policy={text} is unknown; AutoAugment's are v0, v0r, original, originalr and "
