@@ -10,7 +10,7 @@ straight line through the logarithms, 1 where twice as much takes twice as long.
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 # Before torch: as the tools have it, for us and for the peers alike.
@@ -27,7 +27,7 @@ RESULT = provenance.ROOT / "benchmarks/results/growth.json"
 PAGE = provenance.ROOT / "docs/growth.md"
 PLOT = provenance.ROOT / "docs/growth.png"
 
-BASE = {"size": 256, "batch": 2}
+BASE = Case(size=256, batch=2)
 # Title, the attribute of a `Case`, its values.
 AXES = (
     ("side in pixels", "size", (128, 256, 384, 512)),
@@ -88,7 +88,7 @@ def _steps() -> Iterator[Line]:
     for title, attribute, values in AXES:
         measured: dict[str, list[dict[str, float]]] = {"ours": [], "effdet": []}
         for value in values:
-            case = Case(**(BASE | {attribute: value}))
+            case = replace(BASE, **{attribute: value})  # pyright: ignore[reportArgumentType]  a number
             for who, found in measured.items():
                 found.append(training_step.alone(who, case, "cpu"))
         for who, found in measured.items():

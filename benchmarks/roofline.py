@@ -143,8 +143,12 @@ def _layers(batch: int, itemsize: int, *, train: bool) -> Iterator[Work]:
 def _calls(model: nn.Module) -> Iterator[list[tuple[nn.Module, Tensor, Tensor]]]:
     """Collect convolutions and norms with their inputs and outputs while the model runs."""
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def note(layer: nn.Module, inputs: Any, output: Any) -> None:
+        calls.append((layer, inputs[0], output))
+
     handles = [
-        layer.register_forward_hook(lambda layer, x, out: calls.append((layer, x[0], out)))
+        layer.register_forward_hook(note)
         for layer in model.modules()
         if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)
     ]
