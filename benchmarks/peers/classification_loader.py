@@ -3,8 +3,9 @@
 JPEG of 500 x 375 to random crops, flipped, uint8, in batches of 32, by one thread: what a data set
 and its collate function do, against timm's `ImageDataset`, `create_transform` and `fast_collate`.
 Both shrink bicubically with antialiasing; crops that shrink by 2 or more ours decodes at a half, a
-quarter or an eighth of their size before. The pictures are noise with the spectrum of photographs,
-as large in bytes as ImageNet's; with ``COMPOUND_DATA`` also 250 of ImageNet's kind as they are.
+quarter or an eighth of their size before, and its policies warp by OpenCV in place of Pillow. The
+pictures are noise with the spectrum of photographs, as large in bytes as ImageNet's; with
+``COMPOUND_DATA`` also 250 of ImageNet's kind as they are.
 """
 
 import os

@@ -69,7 +69,7 @@ def assign(anchors: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -
         labels: one ``(N,)`` a picture.
     """
     # A GPU is soonest done with all pairs of a picture, a CPU if it looks at few of them.
-    match_batch = match_all_pairs if anchors.is_cuda else match_near_pairs
+    match_batch = match_near_pairs if anchors.device.type == "cpu" else match_all_pairs
     images, positive, owner = match_batch(anchors, boxes)
     codes = encode(torch.cat(list(boxes))[owner], anchors[positive])
     return Targets(images, positive, torch.cat(list(labels))[owner], codes)
