@@ -3,13 +3,16 @@
 import csv
 import json
 import shutil
+import signal
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import PIPE, CompletedProcess, Popen
 
 import torch
 from omegaconf import OmegaConf
-from started import run_alone, run_tool
+from started import ROOT, run_alone, run_tool
 
 TINY = (
     "data.read.num_train=8",
@@ -69,6 +72,22 @@ def test_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
     assert (tmp_path / "first" / "metrics.csv").read_bytes() == before
     done = train(tmp_path, *TINY)
     assert (done.returncode, done.stderr.count("holds a run already")) == (2, 1)
+
+
+def test_a_signal_is_no_success_and_says_how_to_go_on(tmp_path: Path) -> None:
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    command = [
+        sys.executable, str(ROOT / "tools/train.py"), *TINY, "trainer.max_epochs=1000",
+        "logger=csv", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path / 'cache'}",
+    ]  # fmt: skip
+    with Popen(command, cwd=tmp_path, stdout=PIPE, stderr=PIPE, text=True) as process:
+        while process.poll() is None and not last.is_file():
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate()
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert f"of 1000; the same command goes on with ckpt_path={last}" in out
+    assert "Traceback" not in err
 
 
 def test_mistakes_end_in_one_line_and_exit_code_2(tmp_path: Path) -> None:

@@ -123,6 +123,8 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
                 if key in keys:
                     raise UserError(f"+{key}: this key is there already; leave out the plus")
                 continue
+            if key.startswith("rows.") and key.rpartition(".")[0] in keys and key not in keys:
+                raise UserError(f"{key}: the row does not say this yet; add it by +{key}=...")
             closest(key, [*keys, *groups], what="key")
             _check_kind(key, override.value(), keys[key])
 

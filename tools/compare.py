@@ -107,9 +107,10 @@ def _told(outcomes: "Sequence[Outcome]", settings: "Settings", devices: int, fol
     projections = [project(outcome, devices=devices) for outcome in outcomes]
     found = ratios(outcomes)
     where = f"{_machine(settings.device)}, {settings.precision}"
-    pictures = [folder / "accuracy.png", folder / "throughput.png"]
-    plots.plot_accuracy(pictures[0], outcomes, projections)
-    plots.plot_throughput(pictures[1], outcomes)
+    pictures = [
+        *plots.plot_accuracy(folder / "accuracy.png", outcomes, projections),
+        *plots.plot_throughput(folder / "throughput.png", outcomes),
+    ]
     return Found(
         title=f"V1 against V2 on {where}",
         notes=NOTES,

@@ -1,6 +1,7 @@
 """Train: ``uv run tools/train.py task=det model=d0``."""
 
 import logging
+import signal
 from pathlib import Path
 
 from _launch import run
@@ -58,12 +59,25 @@ def train(config: DictConfig) -> None:
             logger.log_hyperparams(plain)
 
     keep_memory()
-    trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
     checkpoint = trainer.checkpoint_callback
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
+    except SystemExit as stopped:
+        # Lightning's, after a signal: with 1 after Ctrl-C, as if all were well after SIGTERM.
+        last = checkpoint.last_model_path
+        if trainer.is_global_zero:
+            log.error(
+                "stopped in epoch %d of %d; %s",
+                trainer.current_epoch + 1,
+                max_epochs,
+                f"the same command goes on with ckpt_path={last}" if last else "nothing was saved",
+            )
+        raise SystemExit(128 + (signal.SIGINT if stopped.code else signal.SIGTERM)) from None
     if checkpoint.best_model_score is None:
         log.warning(
-            "never scored, as trainer.check_val_every_n_epoch=%s and limit_val_batches=%s leave no "
-            "validation; last.ckpt holds the weights",
+            "never scored, as %d epochs with trainer.check_val_every_n_epoch=%s (and "
+            "limit_val_batches=%s) leave no validation; last.ckpt holds the weights",
+            max_epochs,
             config.trainer.check_val_every_n_epoch,
             config.trainer.limit_val_batches,
         )

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from scipy import stats
 from backbone.errors import UserError
 from backbone.train.trackers import wandb_logger
 from efficientnetv2.comparison.jobs import StepTimes
-from efficientnetv2.comparison.plots import plot_throughput
+from efficientnetv2.comparison.plots import plot_accuracy, plot_throughput
 from efficientnetv2.comparison.processes import failure
 from efficientnetv2.comparison.projection import hours, project, ratios
 from efficientnetv2.comparison.report import flat, write_page
@@ -325,6 +326,18 @@ def test_wandb_gets_tables_and_plots(tmp_path: Path) -> None:
     (table,) = [path for path in media if path.name.startswith("Training steps")]
     assert json.loads(table.read_text())["data"][0][:4] == ["a", "efficientnet_b0", "v2", "64 128"]
     assert any(path.suffix == ".png" for path in media)
+
+
+def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
+    nameless = outcome("a", [[0.2]], [[None]])  # without an accuracy of the paper
+    file = tmp_path / "accuracy.png"
+    assert plot_accuracy(file, [nameless], [project(nameless, devices=1)]) == []
+    failed = replace(nameless, failure="out of memory")
+    assert plot_throughput(tmp_path / "throughput.png", [failed]) == []
+    assert list(tmp_path.iterdir()) == []
+    published = replace(nameless, row=replace(nameless.row, top1=78.7))
+    assert plot_accuracy(file, [published], [project(published, devices=1)]) == [file]
+    assert file.read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_page_escapes_what_it_shows(tmp_path: Path) -> None:

@@ -114,6 +114,12 @@ class ProgressiveLearning(pl.Callback):
         if isinstance(module, Regularized):
             last = replace(last, **module.regularization())
         first = self._first(last, getattr(module, "min_image_size", 1))
+        if self.num_stages > 1 and first.image_size == last.image_size:
+            log.warning(
+                "pictures do not grow: this network takes %d pixels or more, and the last stage "
+                "has no more; raise model.image_size (data.train_size)",
+                first.image_size,
+            )
         stages = self.interpolate(first, last, self.num_stages)
         if self.grows:
             stages = constant_memory(stages)

@@ -15,8 +15,12 @@ DPI = 120
 
 def plot_accuracy(
     path: Path, outcomes: Sequence[Outcome], projections: Sequence[Projection | None]
-) -> None:
-    """Draw the paper's accuracy against its hours, and against those projected from here."""
+) -> list[Path]:
+    """Draw the paper's accuracy against its hours, and against those projected from here.
+
+    Returns:
+        The file; nothing is written if no row has an accuracy.
+    """
     figure = Figure(SIZE, layout="constrained")
     axes = figure.subplots()
     both = zip(outcomes, projections, strict=True)
@@ -34,13 +38,20 @@ def plot_accuracy(
         for hours, top1, name in points:
             axes.annotate(_plain(name), (hours, top1), (4, 4), textcoords="offset points")
     axes.set(xscale="log", xlabel="training time in hours", ylabel="the paper's top-1 in %")
-    if measured or published:
-        axes.legend()
+    if not (measured or published):
+        return []
+    axes.margins(x=0.15)  # for the names
+    axes.legend()
     figure.savefig(path, dpi=DPI)
+    return [path]
 
 
-def plot_throughput(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Draw the pictures a second of training steps against the size, a line a row."""
+def plot_throughput(path: Path, outcomes: Sequence[Outcome]) -> list[Path]:
+    """Draw the pictures a second of training steps against the size, a line a row.
+
+    Returns:
+        The file; nothing is written if no row was measured.
+    """
     figure = Figure(SIZE, layout="constrained")
     axes = figure.subplots()
     for outcome in outcomes:
@@ -53,10 +64,13 @@ def plot_throughput(path: Path, outcomes: Sequence[Outcome]) -> None:
             ]
             axes.plot(sizes, rates, marker="o", label=_plain(outcome.row.name))
     axes.set(xlabel="side of the pictures in pixels", ylabel="images/s of training steps")
-    if axes.lines:
-        axes.set_ylim(bottom=0)
-        axes.legend()
+    if not axes.lines:
+        return []
+    axes.margins(y=0.1)
+    axes.set_ylim(bottom=0)
+    axes.legend()
     figure.savefig(path, dpi=DPI)
+    return [path]
 
 
 def plot_scores(path: Path, results: Sequence[Trained], *, metric: str, target: float) -> None:

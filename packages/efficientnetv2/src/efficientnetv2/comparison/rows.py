@@ -75,15 +75,14 @@ class Row:
 
 
 def _check_counts(prefix: str, epochs: float, images: int, batch_size: int) -> None:
-    # Batch norm needs two pictures.
-    for key, value, kind, least in (
-        ("epochs", epochs, int | float, 1),
-        ("images", images, int, 1),
-        ("batch_size", batch_size, int, 2),
+    for key, value, kind, least, why in (
+        ("epochs", epochs, int | float, 1, ""),
+        ("images", images, int, 1, ""),
+        ("batch_size", batch_size, int, 2, ", which batch norms need"),
     ):
         if isinstance(value, bool) or not isinstance(value, kind) or value < least:
             number = "a whole number of " if kind is int else ""
-            raise UserError(f"{prefix}{key}={value}: expected {number}{least} or more")
+            raise UserError(f"{prefix}{key}={value}: expected {number}{least} or more{why}")
 
 
 @dataclass(frozen=True, slots=True)
