@@ -70,8 +70,8 @@ def _page() -> str:
         "# Speed", "",
         "Written by `benchmarks/speed.py`. Ours and the peer's took turns, with the same threads; "
         "each ratio is of two medians, above 1 in our favour. Where the two do not do the very "
-        "same, it is said. What is asked is the ratio that this project aims at; a smaller one is a "
-        "goal that is not reached yet.", "",
+        "same, it is said. What is asked is the ratio that this project aims at; less is not "
+        "there yet.", "",
     ]  # fmt: skip
     for path in sorted(RESULTS.glob("speed_*.json")):
         result: dict[str, Any] = json.loads(path.read_text())

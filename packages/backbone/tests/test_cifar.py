@@ -38,7 +38,7 @@ def test_official_layout(num_classes: int, tmp_path: Path, monkeypatch: pytest.M
     assert sizes == {"train": 2 * num_classes, "val": num_classes, "test": 3 * num_classes}
     assert splits["test"].class_names[3] == "class3"
     planes = pixels[5].reshape(3, 32, 32)  # as they are stored
-    assert splits["test"].picture(5)[2, 7].tolist() == planes[:, 2, 7].tolist()
+    assert splits["test"].source(5).whole()[2, 7].tolist() == planes[:, 2, 7].tolist()
 
 
 def test_what_is_not_there_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

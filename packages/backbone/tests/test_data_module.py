@@ -71,14 +71,14 @@ def test_evaluation_sees_every_picture_once_and_as_the_weights_ask() -> None:
     assert [len(batch.labels) for batch in batches] == [5, 2]
     assert torch.cat([batch.indices for batch in batches]).tolist() == list(range(7))
     assert torch.cat([batch.labels for batch in batches]).tolist() == [0, 1, 2, 0, 1, 2, 0]
-    picture = Image.fromarray(array_splits()["val"].picture(6))
+    picture = Image.fromarray(array_splits()["val"].source(6).whole())
     expected = np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
     assert np.array_equal(batches[1].images[1].permute(1, 2, 0).numpy(), expected)
     # What the user says goes first.
     data = data_of(crop=1.0, interpolation="bicubic")
     data.preprocessing = Preprocessing(interpolation="bilinear", crop=None)
     found = next(iter(data.val_dataloader())).images[0].permute(1, 2, 0).numpy()
-    picture = Image.fromarray(array_splits()["val"].picture(0)).crop((0, 2, 20, 22))
+    picture = Image.fromarray(array_splits()["val"].source(0).whole()).crop((0, 2, 20, 22))
     assert np.array_equal(found, np.asarray(picture.resize((SIZE, SIZE), Image.Resampling.BICUBIC)))
 
 

@@ -42,7 +42,7 @@ def test_folders_of_all_splits(tmp_path: Path) -> None:
     assert train.class_names == ("cat", "dog")
     assert train.labels.tolist() == [0] * 4 + [1] * 5
     assert "train/dog/deeper/000.png" in names_of(train)
-    assert train.picture(2)[0, 0].tolist() == [2, 0, 0]
+    assert train.source(2).whole()[0, 0].tolist() == [2, 0, 0]
 
 
 @pytest.mark.parametrize("inner", ["", "train"])

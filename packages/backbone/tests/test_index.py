@@ -17,7 +17,11 @@ def test_held_out_pictures_keep_their_labels_and_are_gone_from_the_training() ->
     train, val = hold_out(index_of(*labels), 0.3, seed=0)
     # round(0.3 * 10) = 3 of a and of b, none of c, which has one picture only
     assert sorted(val.labels.tolist()) == [0, 0, 0, 1, 1, 1]
-    seen = [int(part.picture(i)[0, 0, 0]) for part in (train, val) for i in range(len(part.labels))]
+    seen = [
+        int(part.source(i).whole()[0, 0, 0])
+        for part in (train, val)
+        for i in range(len(part.labels))
+    ]
     assert sorted(seen) == list(range(21))
     assert [labels[i] for i in seen] == [*train.labels, *val.labels]
     assert train.class_names == val.class_names == ("a", "b", "c")

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from backbone.data.pictures import Decoded, Source, open_picture, read_picture
+from backbone.data.pictures import Decoded, Source, open_picture
 from backbone.errors import UserError
 
 
@@ -21,10 +21,6 @@ class ImageIndex(Protocol):
     @property
     def class_names(self) -> tuple[str, ...]:
         """Return the names."""
-        ...
-
-    def picture(self, i: int) -> np.ndarray:
-        """Return picture ``i``, ``(H, W, 3)`` uint8 RGB, or raise UnreadableError."""
         ...
 
     def source(self, i: int) -> Source:
@@ -45,10 +41,6 @@ class FileIndex:
     labels: np.ndarray
     class_names: tuple[str, ...]
 
-    def picture(self, i: int) -> np.ndarray:
-        """Return picture ``i``; see `read_picture`."""
-        return read_picture(self.root / str(self.file_names[i]))
-
     def source(self, i: int) -> Source:
         """Return picture ``i``; see `open_picture`."""
         return open_picture(self.root / str(self.file_names[i]))
@@ -65,10 +57,6 @@ class ArrayIndex:
     pictures: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
-
-    def picture(self, i: int) -> np.ndarray:
-        """Return picture ``i``."""
-        return self.pictures[i]
 
     def source(self, i: int) -> Source:
         """Return picture ``i``."""

@@ -98,7 +98,7 @@ class ClassificationData(EpochData):
     def find_problem(self, split: str, i: int) -> str:
         """Return why a picture of a split cannot be read, or nothing."""
         try:
-            self.splits[split].picture(i)
+            self.splits[split].source(i).whole()
         except ValueError as error:
             return str(error)
         return ""
