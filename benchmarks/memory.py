@@ -9,7 +9,6 @@ restrict it to those: ``uv run benchmarks/memory.py d0 lite0``.
 
 import json
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -62,6 +61,7 @@ def step(name: str, setting: str, batch: int) -> float:
     """Return the gigabytes that one training step takes at its peak."""
     import torch
 
+    from backbone.timing.memory import Peak, limit_data
     from efficientdet import create_model
     from efficientdet.loss import detection_loss
     from efficientdet.matcher import assign
@@ -77,23 +77,16 @@ def step(name: str, setting: str, batch: int) -> float:
     images = torch.randint(0, 256, (batch, 3, *model.image_size), dtype=torch.uint8, device=device)
     boxes = [torch.tensor([[50.0, 60, 250, 300]], device=device)] * batch
     labels = [torch.zeros(1, dtype=torch.long, device=device)] * batch
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    peak = Peak(device.type)
     if not cuda:
-        room = before + LIMIT_GB * 2**30
-        resource.setrlimit(resource.RLIMIT_DATA, (room, room))
+        limit_data(LIMIT_GB)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
         class_logits, box_codes = model(model.normalize(images))
     targets = assign(model.anchors(images), boxes, labels)
     loss = detection_loss(class_logits, box_codes, targets)
     loss.total.backward()
     optimizer.step()
-    used = torch.cuda.max_memory_allocated() if cuda else _peak_resident() - before
-    return used / 2**30
-
-
-def _peak_resident() -> int:
-    """Return the peak resident size of this process in bytes (Linux counts kibibytes)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak.gibibytes()
 
 
 def _machine() -> dict[str, Any]:

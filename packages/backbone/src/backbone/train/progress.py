@@ -1,8 +1,6 @@
 """What the terminal shows while a training runs."""
 
 import logging
-import resource
-import sys
 import time
 from typing import Any
 
@@ -10,12 +8,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
 
+from backbone.timing.memory import peak_resident
 from backbone.train.clock import epochs_done, epochs_in_all, progression_of
 
 log = logging.getLogger(__name__)
-
-# ru_maxrss counts kibibytes on Linux and bytes on macOS.
-_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Progress(RichProgressBar):
@@ -92,7 +88,7 @@ class Progress(RichProgressBar):
 def _peak_memory() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+    return peak_resident()
 
 
 def _text(value: Any) -> str:
