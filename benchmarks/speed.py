@@ -1,4 +1,4 @@
-"""Us and a peer side by side: the same work in one process, in turns, so that drift cancels.
+"""Us and a peer side by side: the same work in turns, so that drift cancels.
 
 ``uv run benchmarks/speed.py [NAMES] [--device cpu|cuda]`` runs what ``peers/`` holds, or what is
 named of it, such as ``matching soft_nms``. Each writes ``results/speed_<name>_<device>.json``:

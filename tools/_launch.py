@@ -123,9 +123,13 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
                 if key in keys:
                     raise UserError(f"+{key}: this key is there already; leave out the plus")
                 continue
-            if key.startswith("rows.") and key.rpartition(".")[0] in keys and key not in keys:
-                raise UserError(f"{key}: the row does not say this yet; add it by +{key}=...")
-            closest(key, [*keys, *groups], what="key")
+            try:
+                closest(key, [*keys, *groups], what="key")
+            except UserError as error:
+                if not key.startswith("rows."):
+                    raise
+                hint = f"what a row does not say yet is added by +{key}=..."
+                raise UserError(f"{error} ({hint})") from error
             _check_kind(key, override.value(), keys[key])
 
 

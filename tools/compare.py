@@ -107,17 +107,17 @@ def _told(outcomes: "Sequence[Outcome]", settings: "Settings", devices: int, fol
     projections = [project(outcome, devices=devices) for outcome in outcomes]
     found = ratios(outcomes)
     where = f"{_machine(settings.device)}, {settings.precision}"
-    pictures = [
-        *plots.plot_accuracy(folder / "accuracy.png", outcomes, projections),
-        *plots.plot_throughput(folder / "throughput.png", outcomes),
-    ]
+    drawn = (
+        plots.plot_accuracy(folder / "accuracy.png", outcomes, projections),
+        plots.plot_throughput(folder / "throughput.png", outcomes),
+    )
     return Found(
         title=f"V1 against V2 on {where}",
         notes=NOTES,
         tables=tables.throughput_tables(
             outcomes, projections, found, title=where, devices=devices
         ),
-        plots=pictures,
+        plots=[path for path in drawn if path is not None],
         lines=[
             {**asdict(outcome.row), "pixels": [part.size for part in outcome.parts],
              "failure": outcome.failure, **({} if projection is None else asdict(projection))}

@@ -2,10 +2,16 @@
 
 import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from _launch import run
 from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -59,20 +65,9 @@ def train(config: DictConfig) -> None:
             logger.log_hyperparams(plain)
 
     keep_memory()
-    checkpoint = trainer.checkpoint_callback
-    try:
+    with _signals_told(trainer):
         trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
-    except SystemExit as stopped:
-        # Lightning's, after a signal: with 1 after Ctrl-C, as if all were well after SIGTERM.
-        last = checkpoint.last_model_path
-        if trainer.is_global_zero:
-            log.error(
-                "stopped in epoch %d of %d; %s",
-                trainer.current_epoch + 1,
-                max_epochs,
-                f"the same command goes on with ckpt_path={last}" if last else "nothing was saved",
-            )
-        raise SystemExit(128 + (signal.SIGINT if stopped.code else signal.SIGTERM)) from None
+    checkpoint = trainer.checkpoint_callback
     if checkpoint.best_model_score is None:
         log.warning(
             "never scored, as %d epochs with trainer.check_val_every_n_epoch=%s (and "
@@ -86,7 +81,38 @@ def train(config: DictConfig) -> None:
     if trainer.is_global_zero:
         log.info("best %s %.4f: %s", config.monitor, float(checkpoint.best_model_score), best)
     if "test" in data.splits:
-        trainer.test(module, datamodule=data, ckpt_path=best)
+        with _signals_told(trainer):
+            trainer.test(module, datamodule=data, ckpt_path=best)
+
+
+@contextmanager
+def _signals_told(trainer: "Trainer") -> Iterator[None]:
+    """After a signal leave with 128 and its number, and say how to go on.
+
+    Lightning would leave with 1 after Ctrl-C, and as if all were done after SIGTERM. Only the first
+    process tells: Lightning kills it as soon as another one ends with an error.
+    """
+    from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+    try:
+        yield
+    except SystemExit as stopped:
+        if not trainer.is_global_zero:
+            raise
+        (last,) = (
+            callback.best_model_path
+            for callback in trainer.checkpoint_callbacks
+            if callback.filename == "last"
+        )
+        if trainer.testing:
+            log.error("stopped in the test; tools/evaluate.py scores a test split too")
+        elif last:
+            log.error("stopped; the same command goes on with ckpt_path=%s", last)
+        else:
+            log.error("stopped before the first checkpoint")
+        terminated = isinstance(stopped, SIGTERMException)
+        number = signal.SIGTERM if terminated else signal.SIGINT
+        raise SystemExit(128 + number) from None
 
 
 def check_trainer(trainer: DictConfig) -> None:

@@ -49,6 +49,7 @@ if os.fork() == 0:
     assert visit(opened) > 0.95 * int(sys.argv[1])  # a hundredth are crowds
     os.write(writer, str(own("Private", "smaps_rollup") - first).encode())
     os._exit(0)
+os.close(writer)  # or a child that fails would be waited for
 found["growth"] = float(os.read(reader, 64))
 print(json.dumps(found))
 """

@@ -163,7 +163,7 @@ def alone(who: str, case: Case, device: str) -> dict[str, float]:
     )
     folder = str(Path(__file__).parent.parent)
     command = [sys.executable, "-c", code, folder, who, json.dumps(asdict(case)), device]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 

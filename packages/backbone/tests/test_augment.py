@@ -1,5 +1,6 @@
 """Transforms: what they show, and that all their randomness follows from one seed."""
 
+import pickle
 import random
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torchvision.transforms import functional as TF
 
 from backbone.data.augment import EvalTransform, TrainTransform, magnitude, seeded
 from backbone.data.pictures import Box, Decoded, Jpeg, open_picture
+from backbone.data.warps import WARPS
 from backbone.errors import UserError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
@@ -138,6 +140,18 @@ def test_training_resizes_as_pillow_does(interpolation: str, size: int) -> None:
             difference = np.abs(found - np.asarray(cut.resize((size, size), resample)))
             assert difference.max() <= most
             assert difference.mean() <= mean
+
+
+@pytest.mark.parametrize("policy", ["v0", "rand-m10-n2", "augmix-m3"])
+def test_policies_warp_quickly_and_reach_other_processes(policy: str) -> None:
+    transform = train(policy)
+    built = transform.policy
+    lists = [built.ops] if hasattr(built, "ops") else built.policy
+    functions = {operation.aug_fn for operations in lists for operation in operations}
+    assert functions & set(WARPS.values())
+    assert not functions & set(WARPS)
+    sent = pickle.loads(pickle.dumps(transform))
+    assert np.array_equal(sent(Decoded(NOISE), seed=3), transform(Decoded(NOISE), seed=3))
 
 
 @pytest.mark.parametrize(

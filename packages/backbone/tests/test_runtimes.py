@@ -25,6 +25,7 @@ def pictures(batch: int, size: int) -> Tensor:
 
 
 @pytest.mark.parametrize("runtime", ["eager", "onnxruntime", "openvino"])
+@pytest.mark.filterwarnings("error:Exporting a model while it is in training mode")
 @pytest.mark.filterwarnings("ignore")  # of exporters
 def test_same_logits(model: EfficientNet, runtime: Runtime) -> None:
     if runtime != "eager":

@@ -101,7 +101,9 @@ def test_few_pairs_give_what_all_pairs_give(count: int, seed: int) -> None:
     objects[::3] = objects[::3].round()
     objects = torch.cat([objects, objects[:5], anchors[[100, 5000]] if count else objects[:0]])
     objects[: count // 8] += 2000  # nothing overlaps these
-    batch = [objects, objects[:0], objects.flip(0), objects[::2]]
-    found, wanted = match_near_pairs(anchors, batch), match_all_pairs(anchors, batch)
+    objects[3::7, 2] = objects[3::7, 0]  # without a width
+    parts = [objects, objects[:0], objects.flip(0), objects[::2]]
+    batch = torch.cat(parts), [len(part) for part in parts]
+    found, wanted = match_near_pairs(anchors, *batch), match_all_pairs(anchors, *batch)
     for ours, plain in zip(found, wanted, strict=True):
         assert torch.equal(ours, plain)

@@ -331,12 +331,12 @@ def test_wandb_gets_tables_and_plots(tmp_path: Path) -> None:
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     nameless = outcome("a", [[0.2]], [[None]])  # without an accuracy of the paper
     file = tmp_path / "accuracy.png"
-    assert plot_accuracy(file, [nameless], [project(nameless, devices=1)]) == []
+    assert plot_accuracy(file, [nameless], [project(nameless, devices=1)]) is None
     failed = replace(nameless, failure="out of memory")
-    assert plot_throughput(tmp_path / "throughput.png", [failed]) == []
+    assert plot_throughput(tmp_path / "throughput.png", [failed]) is None
     assert list(tmp_path.iterdir()) == []
     published = replace(nameless, row=replace(nameless.row, top1=78.7))
-    assert plot_accuracy(file, [published], [project(published, devices=1)]) == [file]
+    assert plot_accuracy(file, [published], [project(published, devices=1)]) == file
     assert file.read_bytes().startswith(b"\x89PNG")
 
 

@@ -298,12 +298,14 @@ def test_small_pictures_start_at_what_the_network_takes() -> None:
     assert [stage.image_size for stage in data.progression.stages] == [32, 40]  # not 27
 
 
-def test_pictures_that_cannot_grow_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_pictures_that_cannot_grow_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for size, count in ((32, 1), (40, 0)):
         caplog.clear()
         data = data_of(num_workers=0, train_size=size)
-        ProgressiveLearning(stages=2).prepare(module_of(data), data, max_epochs=8)
-        assert caplog.text.count("pictures do not grow: this network takes 32 pixels") == count
+        fit(tmp_path, data, module_of(data), ProgressiveLearning(stages=2), epochs=2)
+        assert caplog.text.count("pictures do not grow: the network takes 32 pixels") == count
 
 
 def test_norms_stand_still_within_the_last_stage() -> None:

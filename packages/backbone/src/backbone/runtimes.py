@@ -92,7 +92,7 @@ def accelerated(network: nn.Module, example: Tensor, runtime: Runtime = "auto") 
         UserError: there is no such engine, it is not installed, or it computes something else.
     """
     closest(runtime, get_args(Runtime), what="runtime")
-    flat = _Flat(network).eval()
+    flat = _Flat(network).eval()  # exporters look at the outermost module
     if runtime != "auto":
         if runtime in _ENGINES and example.is_cuda:
             raise UserError(f"runtime={runtime} is for the CPU; a GPU has eager and compile")

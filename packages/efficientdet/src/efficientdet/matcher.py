@@ -70,44 +70,55 @@ def assign(anchors: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -
     """
     # A GPU is soonest done with all pairs of a picture, a CPU if it looks at few of them.
     match_batch = match_near_pairs if anchors.device.type == "cpu" else match_all_pairs
-    images, positive, owner = match_batch(anchors, boxes)
-    codes = encode(torch.cat(list(boxes))[owner], anchors[positive])
+    objects, counts = torch.cat(list(boxes)), [len(of_picture) for of_picture in boxes]
+    images, positive, owner = match_batch(anchors, objects, counts)
+    codes = encode(objects[owner], anchors[positive])
     return Targets(images, positive, torch.cat(list(labels))[owner], codes)
 
 
-def match_all_pairs(anchors: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def match_all_pairs(
+    anchors: Tensor, objects: Tensor, counts: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return what `match` finds in each picture of a batch.
 
+    Args:
+        anchors: ``(A, 4)`` xyxy.
+        objects: ``(N, 4)`` xyxy, of all pictures, one picture after the other.
+        counts: how many each picture has.
+
     Returns:
-        Indices of picture, anchor and object, ``(P,)`` each; objects are counted through the batch.
+        Indices of picture, anchor and object, ``(P,)`` each.
     """
     parts, start = [], 0
-    for image, objects in enumerate(boxes):
-        positive, owner = match(anchors, objects)
+    for image, of_picture in enumerate(objects.split(list(counts))):
+        positive, owner = match(anchors, of_picture)
         parts.append((torch.full_like(positive, image), positive, owner + start))
-        start += len(objects)
+        start += len(of_picture)
     images, positive, owner = (torch.cat(column) for column in zip(*parts, strict=True))
     return images, positive, owner
 
 
-def match_near_pairs(anchors: Tensor, boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def match_near_pairs(
+    anchors: Tensor, objects: Tensor, counts: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the same as `match_all_pairs`, from few of the pairs."""
-    objects = torch.cat(list(boxes))
     num_anchors = len(anchors)
-    pictures = torch.arange(len(boxes)).repeat_interleave(torch.tensor([len(b) for b in boxes]))
-    near = _NearPairs(anchors)
-    pairs = near.find(objects, torch.full((len(objects),), MATCH_IOU))
+    pictures = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    finder = _NearPairs(anchors)
+    pairs = finder.find(objects, torch.full((len(objects),), MATCH_IOU))
     best, claimed = _best(pairs.owner, pairs.anchor, pairs.iou, len(objects))
-    found = MATCH_IOU
-    for least in (0.1, 0.0):  # where nothing was found so near
-        rest = (best < found).nonzero().squeeze(1)
-        more = near.find(objects[rest], best[rest].clamp(min=least))
+    sought = MATCH_IOU
+    # Who found nothing so near looks further: most then reach 0.1, and few see all anchors.
+    for least in (0.1, 0.0):
+        rest = (best < sought).nonzero().squeeze(1)
+        more = finder.find(objects[rest], best[rest].clamp(min=least))
         best[rest], claimed[rest] = _best(more.owner, more.anchor, more.iou, len(rest))
-        found = least
+        sought = least
+    assert (claimed >= 0).all(), "a box that is none"
     enough = (pairs.iou >= MATCH_IOU).nonzero().squeeze(1)
     owner, anchor, iou = (column.index_select(0, enough) for column in pairs)
     place = pictures[owner] * num_anchors + anchor
-    _, owners = _best(place, owner, iou, len(boxes) * num_anchors)
+    _, owners = _best(place, owner, iou, len(counts) * num_anchors)
     claimed += pictures * num_anchors
     owners.scatter_reduce_(0, claimed, torch.arange(len(objects)), "amin", include_self=False)
     positive = (owners >= 0).nonzero().squeeze(1)
@@ -119,7 +130,7 @@ def _best(keys: Tensor, values: Tensor, iou: Tensor, count: int) -> tuple[Tensor
 
     A key without pairs has 0 and -1.
     """
-    best = torch.zeros(count).scatter_reduce_(0, keys, iou, "amax")
+    best = iou.new_zeros(count).scatter_reduce_(0, keys, iou, "amax")
     ties = (iou == best.index_select(0, keys)).nonzero().squeeze(1)
     lowest = torch.full((count,), -1)
     lowest.scatter_reduce_(0, keys[ties], values[ties], "amin", include_self=False)
@@ -151,8 +162,8 @@ class _NearPairs:
         areas = (anchors[:, 2:] - anchors[:, :2]).prod(1)
         classes, which = areas.log2().mul(4).round().unique(return_inverse=True)
         self.smallest, self.largest = 2 ** ((classes - 0.51) / 4), 2 ** ((classes + 0.51) / 4)
-        centres = (anchors[:, 1] + anchors[:, 3]).double() / 2
-        self.top, self.room = centres.min(), centres.max() - centres.min()
+        centres = (anchors[:, 1].double() + anchors[:, 3]) / 2
+        self.top, self.room = centres.min(), float(centres.max() - centres.min())
         self.starts = torch.arange(len(classes)) * (self.room + 1)
         self.keys, self.anchors = (self.starts[which] + centres - self.top).sort()
         self.columns = torch.cat([anchors, areas[:, None]], 1)[self.anchors].T.contiguous()
@@ -168,9 +179,9 @@ class _NearPairs:
         y0, y1, area, share = boxes[:, 1:2], boxes[:, 3:4], areas[:, None], least[:, None] * 0.999
         reach = torch.where(share > 0, (y1 - y0) * (1 / share - 1) / 2, torch.inf)
         near = (self.largest >= area * share) & (self.smallest * share <= area)  # (N, classes)
-        centre = (y0 + y1).double() / 2 - self.top
+        centre = (y0.double() + y1) / 2 - self.top
         low, high = (
-            self.starts + (centre + side).clamp(min=self.room * 0, max=self.room)
+            self.starts + (centre + side).clamp(min=-0.5, max=self.room + 0.5)
             for side in (-reach, reach)
         )
         first = torch.searchsorted(self.keys, low)

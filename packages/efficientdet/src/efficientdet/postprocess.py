@@ -152,7 +152,9 @@ def _promising(
     class_logits = [level.unflatten(1, (ANCHORS_PER_PLACE, -1)) for level in class_logits]
     peaks = [level.amax(2) for level in class_logits]  # (B, A, h, w)
     every = torch.cat([peak.flatten(1) for peak in peaks], 1)
-    floor = every.topk(min(count, every.shape[1])).values[:, -1].float().clamp(min=least)
+    floor = every.new_full((len(every),), least, dtype=torch.float32)
+    if every.shape[1] > count:
+        floor = every.topk(count).values[:, -1].float().clamp(min=least)
     parts, start = [], 0
     for logits, codes, peak in zip(class_logits, box_codes, peaks, strict=True):
         codes = codes.unflatten(1, (ANCHORS_PER_PLACE, 4))

@@ -114,12 +114,6 @@ class ProgressiveLearning(pl.Callback):
         if isinstance(module, Regularized):
             last = replace(last, **module.regularization())
         first = self._first(last, getattr(module, "min_image_size", 1))
-        if self.num_stages > 1 and first.image_size == last.image_size:
-            log.warning(
-                "pictures do not grow: this network takes %d pixels or more, and the last stage "
-                "has no more; raise model.image_size (data.train_size)",
-                first.image_size,
-            )
         stages = self.interpolate(first, last, self.num_stages)
         if self.grows:
             stages = constant_memory(stages)
@@ -161,6 +155,15 @@ class ProgressiveLearning(pl.Callback):
             data = _data_of(trainer)
             limits = {"max_epochs": trainer.max_epochs, "max_steps": trainer.max_steps}
             self.prepare(pl_module, data, **limits)
+            assert data.progression is not None
+            first, last = data.progression.stages[0], data.progression.stages[-1]
+            same = self.num_stages > 1 and first.image_size == last.image_size
+            if same and self.first_size is None and trainer.is_global_zero:
+                log.warning(
+                    "pictures do not grow: the network takes %d pixels or more, which the last "
+                    "stage has; raise model.image_size (data.train_size)",
+                    first.image_size,
+                )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the loaders, also if those of this epoch had to be made anew."""

@@ -1,7 +1,7 @@
 """timm's shears, translations and rotations by OpenCV, in a fifth of Pillow's time.
 
 At the edge of the picture OpenCV mixes the last pixel with the fill, where Pillow repeats it; its
-bicubic filter is sharper, a = -0.75 in place of -0.5, and places count in 32nds of a pixel.
+bicubic filter is sharper, a = -0.75 in place of -0.5; its places may count in 32nds of a pixel.
 """
 
 import math
@@ -18,7 +18,6 @@ from timm.data import auto_augment as timm_ops
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 _FLAGS = {
-    Image.Resampling.NEAREST: cv2.INTER_NEAREST,
     Image.Resampling.BILINEAR: cv2.INTER_LINEAR,
     Image.Resampling.BICUBIC: cv2.INTER_CUBIC,
 }
@@ -31,19 +30,20 @@ def _rotation(degrees: float, width: int, height: int) -> Matrix:
     return (cos, -sin, x - cos * x + sin * y), (sin, cos, y - sin * x - cos * y)
 
 
-_MATRICES: dict[Callable[..., Image.Image], Callable[[float, int, int], Matrix]] = {
-    timm_ops.shear_x: lambda factor, width, height: ((1, factor, 0), (0, 1, 0)),
-    timm_ops.shear_y: lambda factor, width, height: ((1, 0, 0), (factor, 1, 0)),
-    timm_ops.translate_x_rel: lambda share, width, height: ((1, 0, share * width), (0, 1, 0)),
-    timm_ops.translate_y_rel: lambda share, width, height: ((1, 0, 0), (0, 1, share * height)),
-    timm_ops.translate_x_abs: lambda pixels, width, height: ((1, 0, pixels), (0, 1, 0)),
-    timm_ops.translate_y_abs: lambda pixels, width, height: ((1, 0, 0), (0, 1, pixels)),
-    timm_ops.rotate: _rotation,
+# By the names of timm's functions, from their argument, width and height.
+_MATRICES: dict[str, Callable[[float, int, int], Matrix]] = {
+    "shear_x": lambda factor, width, height: ((1, factor, 0), (0, 1, 0)),
+    "shear_y": lambda factor, width, height: ((1, 0, 0), (factor, 1, 0)),
+    "translate_x_rel": lambda share, width, height: ((1, 0, share * width), (0, 1, 0)),
+    "translate_y_rel": lambda share, width, height: ((1, 0, 0), (0, 1, share * height)),
+    "translate_x_abs": lambda pixels, width, height: ((1, 0, pixels), (0, 1, 0)),
+    "translate_y_abs": lambda pixels, width, height: ((1, 0, 0), (0, 1, pixels)),
+    "rotate": _rotation,
 }
 
 
 def _warped(
-    matrix_of: Callable[[float, int, int], Matrix],
+    name: str,
     picture: Image.Image,
     value: float,
     *,
@@ -54,7 +54,9 @@ def _warped(
     if isinstance(resample, Sequence):
         resample = random.choice(resample)
     # Pillow counts from the corner of the first pixel, OpenCV from its centre.
-    matrix = np.array([(a, b, c + (a + b) / 2) for a, b, c in matrix_of(value, *picture.size)])
+    matrix = np.array(
+        [(a, b, c + (a + b) / 2) for a, b, c in _MATRICES[name](value, *picture.size)]
+    )
     matrix[:, 2] -= 0.5
     pixels = cv2.warpAffine(
         np.asarray(picture),
@@ -68,5 +70,5 @@ def _warped(
 
 
 WARPS: dict[Callable[..., Image.Image], Callable[..., Image.Image]] = {
-    operation: partial(_warped, matrix_of) for operation, matrix_of in _MATRICES.items()
+    getattr(timm_ops, name): partial(_warped, name) for name in _MATRICES
 }

@@ -15,11 +15,11 @@ DPI = 120
 
 def plot_accuracy(
     path: Path, outcomes: Sequence[Outcome], projections: Sequence[Projection | None]
-) -> list[Path]:
+) -> Path | None:
     """Draw the paper's accuracy against its hours, and against those projected from here.
 
     Returns:
-        The file; nothing is written if no row has an accuracy.
+        The file; none is written if no row has an accuracy.
     """
     figure = Figure(SIZE, layout="constrained")
     axes = figure.subplots()
@@ -39,18 +39,18 @@ def plot_accuracy(
             axes.annotate(_plain(name), (hours, top1), (4, 4), textcoords="offset points")
     axes.set(xscale="log", xlabel="training time in hours", ylabel="the paper's top-1 in %")
     if not (measured or published):
-        return []
+        return None
     axes.margins(x=0.15)  # for the names
     axes.legend()
     figure.savefig(path, dpi=DPI)
-    return [path]
+    return path
 
 
-def plot_throughput(path: Path, outcomes: Sequence[Outcome]) -> list[Path]:
+def plot_throughput(path: Path, outcomes: Sequence[Outcome]) -> Path | None:
     """Draw the pictures a second of training steps against the size, a line a row.
 
     Returns:
-        The file; nothing is written if no row was measured.
+        The file; none is written if no row was measured.
     """
     figure = Figure(SIZE, layout="constrained")
     axes = figure.subplots()
@@ -65,12 +65,12 @@ def plot_throughput(path: Path, outcomes: Sequence[Outcome]) -> list[Path]:
             axes.plot(sizes, rates, marker="o", label=_plain(outcome.row.name))
     axes.set(xlabel="side of the pictures in pixels", ylabel="images/s of training steps")
     if not axes.lines:
-        return []
+        return None
     axes.margins(y=0.1)
     axes.set_ylim(bottom=0)
     axes.legend()
     figure.savefig(path, dpi=DPI)
-    return [path]
+    return path
 
 
 def plot_scores(path: Path, results: Sequence[Trained], *, metric: str, target: float) -> None:
