@@ -92,6 +92,7 @@ def _signals_told(trainer: "Trainer") -> Iterator[None]:
     Lightning would leave with 1 after Ctrl-C, and as if all were done after SIGTERM. Only the first
     process tells: Lightning kills it as soon as another one ends with an error.
     """
+    from pytorch_lightning.callbacks import ModelCheckpoint
     from pytorch_lightning.utilities.exceptions import SIGTERMException
 
     try:
@@ -102,7 +103,7 @@ def _signals_told(trainer: "Trainer") -> Iterator[None]:
         (last,) = (
             callback.best_model_path
             for callback in trainer.checkpoint_callbacks
-            if callback.filename == "last"
+            if isinstance(callback, ModelCheckpoint) and callback.filename == "last"
         )
         if trainer.testing:
             log.error("stopped in the test; tools/evaluate.py scores a test split too")
