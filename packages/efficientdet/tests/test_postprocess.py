@@ -183,7 +183,7 @@ def random_outputs(*, layout: torch.memory_format) -> tuple[list[Tensor], list[T
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("limits", [(5000, 100), (300, 100), (1500, 1500), (10**9, 10**9)])
+@pytest.mark.parametrize("limits", [(5000, 100), (300, 100), (1500, 1500), (10**9, 50)])
 @pytest.mark.parametrize("method", ["per_class", "fast"])
 def test_nothing_is_lost_on_the_way(
     method: str, limits: tuple[int, int], layout: torch.memory_format
@@ -220,6 +220,19 @@ def test_nothing_is_lost_on_the_way(
         torch.testing.assert_close(found.boxes_xyxy, boxes[kept])
         torch.testing.assert_close(found.scores, scores[kept])
         assert torch.equal(found.labels, labels[kept])
+
+
+@pytest.mark.parametrize("max_candidates", [5000, 18, 12])
+def test_fewer_anchors_than_candidates_lose_no_label(max_candidates: int) -> None:
+    logits = torch.tensor([2.0, 1.0]).repeat(9)[None, :, None, None]  # 9 anchors, 2 classes
+    (found,) = postprocess(
+        [logits],
+        [torch.zeros(1, 9 * 4, 1, 1)],
+        make_anchors((8, 8), range(3, 4), scale=4.0),
+        nms_iou=1.0,
+        max_candidates=max_candidates,
+    )
+    assert found.labels.tolist() == ([0] * 9 + [1] * 9)[:max_candidates]
 
 
 def test_pictures_of_a_batch_do_not_touch() -> None:
