@@ -15,8 +15,9 @@ PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "albumentations
 
 
 def commit() -> str:
-    """Return the commit that is checked out, and whether anything differs from it."""
-    return _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain") else "")
+    """Return the commit that is checked out, and whether anything but results differs from it."""
+    changes = _git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!docs")
+    return _git("rev-parse", "HEAD") + ("-dirty" if changes else "")
 
 
 def machine(peers: Sequence[str] = ()) -> dict[str, Any]:
