@@ -149,22 +149,40 @@ def _promising(
         Lowest logit of each picture ``(B,)``; index of the picture ``(C,)``, logits ``(C, K)`` and
         boxes ``(C, 4)``.
     """
-    class_logits = [level.unflatten(1, (ANCHORS_PER_PLACE, -1)) for level in class_logits]
-    peaks = [level.amax(2) for level in class_logits]  # (B, A, h, w)
-    every = torch.cat([peak.flatten(1) for peak in peaks], 1)
+    peaks = [level.unflatten(1, (ANCHORS_PER_PLACE, -1)).amax(2) for level in class_logits]
+    every = torch.cat([peak.flatten(1) for peak in peaks], 1)  # peaks are (B, A, h, w)
     floor = every.new_full((len(every),), least, dtype=torch.float32)
     if every.shape[1] > count:
         floor = every.topk(count).values[:, -1].float().clamp(min=least)
     parts, start = [], 0
     for logits, codes, peak in zip(class_logits, box_codes, peaks, strict=True):
-        codes = codes.unflatten(1, (ANCHORS_PER_PLACE, 4))
-        image, a, y, x = (peak >= floor[:, None, None, None]).nonzero(as_tuple=True)
+        where = (peak >= floor[:, None, None, None]).nonzero()
+        image, a, y, x = where.unbind(1)
         row = (y * peak.shape[3] + x) * ANCHORS_PER_PLACE + a + start
-        boxes = decode(codes[image, a, :, y, x].float(), anchors[row])
-        parts.append((image, logits[image, a, :, y, x].float(), boxes))
+        boxes = decode(_taken(codes, where).float(), anchors[row])
+        parts.append((image, _taken(logits, where).float(), boxes))
         start += peak[0].numel()
     images, logits, boxes = (torch.cat(part) for part in zip(*parts, strict=True))
     return floor, images, logits, boxes
+
+
+def _taken(output: Tensor, where: Tensor) -> Tensor:
+    """Return ``output[image, a, :, y, x]`` of a level's ``(B, A * C, h, w)`` as ``(N, C)``.
+
+    One flat selection takes a CPU a tenth of what indexing by four tensors does.
+
+    Args:
+        output: in any layout.
+        where: ``(N, 4)`` image, anchor at its place, y and x.
+    """
+    image, a, y, x = where.unbind(1)
+    per_image, per_channel, per_row, per_column = output.stride()
+    count = output.shape[1] // ANCHORS_PER_PLACE
+    starts = image * per_image + a * (count * per_channel) + y * per_row + x * per_column
+    offsets = starts[:, None] + torch.arange(count, device=starts.device) * per_channel
+    extent = 1 + sum((n - 1) * s for n, s in zip(output.shape, output.stride(), strict=True))
+    flat = output.as_strided((extent,), (1,))
+    return flat.index_select(0, offsets.flatten()).view(-1, count)
 
 
 def _pairs(
