@@ -1,16 +1,24 @@
-"""SAME padding, squeeze-and-excitation and drop-connect against values worked out by hand."""
+"""SAME padding, squeeze-and-excitation and drop-connect against values worked out by hand.
+
+Norm and activation at once against PyTorch's, one after the other.
+"""
+
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from backbone.layers import (
     Conv2dSame,
+    ReLU6,
+    SiLU,
     SqueezeExcite,
     batch_norm,
     drop_connect,
     max_pool_same,
+    norm_act,
     same_padding,
 )
 from backbone.specs import LayerStyle
@@ -98,3 +106,60 @@ def test_drop_connect_drops_whole_samples_and_keeps_the_mean() -> None:
 def test_drop_connect_of_survival_1_changes_nothing() -> None:
     x = torch.randn(4, 2, 3, 3)
     assert drop_connect(x, 1.0) is x
+
+
+def saved_bytes(work: Callable[[], Tensor]) -> int:
+    sizes: dict[int, int] = {}
+
+    def pack(x: Tensor) -> Tensor:
+        sizes[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        kept = work()  # alive, so that no two tensors have one address
+    assert kept.requires_grad
+    return sum(sizes.values())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_norm_and_swish_at_once_are_one_after_the_other(
+    layout: torch.memory_format, frozen: bool
+) -> None:
+    torch.manual_seed(0)
+    ours, plain = (nn.BatchNorm2d(6, eps=1e-3, momentum=0.1).double() for _ in range(2))
+    for norm in (ours, plain):
+        nn.init.normal_(norm.weight, generator=torch.Generator().manual_seed(1))
+        nn.init.normal_(norm.bias, generator=torch.Generator().manual_seed(2))
+        norm.bias.requires_grad_(not frozen)
+    x = torch.randn(3, 6, 5, 7, dtype=torch.float64).contiguous(memory_format=layout) + 2
+    xs = [x.clone(memory_format=torch.preserve_format).requires_grad_() for _ in range(2)]
+    found, wanted = norm_act(xs[0], ours, SiLU()), F.silu(plain(xs[1]))
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    weights = torch.randn_like(found)
+    for out in (found, wanted):
+        (out * weights).sum().backward()
+    torch.testing.assert_close(xs[0].grad, xs[1].grad, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(ours.weight.grad, plain.weight.grad, rtol=1e-10, atol=1e-12)
+    assert (ours.bias.grad is None) == frozen
+    if not frozen:
+        torch.testing.assert_close(ours.bias.grad, plain.bias.grad, rtol=1e-10, atol=1e-12)
+    for name, buffer in plain.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(name), buffer, rtol=1e-12, atol=1e-12)
+
+
+def test_norm_and_swish_at_once_keep_one_map() -> None:
+    norm, x = nn.BatchNorm2d(4), torch.randn(2, 4, 32, 32, requires_grad=True)
+    one_map = x.untyped_storage().nbytes()
+    assert one_map <= saved_bytes(lambda: norm_act(x, norm, SiLU())) < 1.1 * one_map
+    assert saved_bytes(lambda: F.silu(norm(x))) >= 2 * one_map
+    norm.eval()  # as where it is frozen
+    torch.testing.assert_close(norm_act(x, norm, SiLU()), F.silu(norm(x)))
+
+
+def test_relu6_learns_from_what_it_wrote() -> None:
+    norm, x = nn.BatchNorm2d(4), torch.randn(2, 4, 32, 32, requires_grad=True)
+    (ReLU6()(norm(x)) * 2).sum().backward()
+    found, x.grad = x.grad, None
+    (F.relu6(norm(x)) * 2).sum().backward()
+    torch.testing.assert_close(found, x.grad)

@@ -8,7 +8,7 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
-from backbone.layers import ACTIVATIONS, batch_norm, folded
+from backbone.layers import ACTIVATIONS, batch_norm, folded, norm_act
 from backbone.recompute import recomputed
 from backbone.specs import Act
 from efficientdet.layers import SeparableConv
@@ -81,7 +81,7 @@ class Head(nn.Module):
 
     def _hidden(self, x: Tensor, norms: nn.ModuleList) -> Tensor:
         for conv, norm in zip(self.convs, norms, strict=True):
-            x = self.act(norm(conv(x)))
+            x = norm_act(conv(x), norm, self.act)
         return x
 
     def fold(self) -> None:

@@ -67,8 +67,9 @@ def keep_memory() -> None:
     """Let the process keep what it frees from now on, where the C library is glibc.
 
     It would give the large maps of a network back to the system after every step and have them
-    again page by page, see `benchmarks/peers/training_step.py`. What was freed before, such as that
-    of reading the data, is given back. The peak stays what it is, but for a few percent.
+    again page by page. What was freed before, such as that of reading the data, is given back.
+    Steps take a fifth to a tenth less time, and the process more memory, as what is kept has gaps
+    (measured in `benchmarks/peers/training_step.py`).
     """
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
