@@ -73,7 +73,7 @@ def main() -> None:
     for what, batch, train, (file, row) in (
         ("prediction, one picture", 1, False, ("prediction", "D0, random scores: prediction")),
         ("network alone, one picture", 1, False, ("prediction", "D0, random scores: network")),
-        ("training step, four pictures", 4, True, ("training_step", "as trainings run")),
+        ("training step, four pictures", 4, True, ("training_step", "8 objects")),
     ):
         layers = [*_layers(batch, dtype.itemsize, train=train)]
         if what.startswith("prediction"):

@@ -104,6 +104,7 @@ def test_few_pairs_give_what_all_pairs_give(count: int, seed: int) -> None:
     objects[3::7, 2] = objects[3::7, 0]  # without a width
     parts = [objects, objects[:0], objects.flip(0), objects[::2]]
     batch = torch.cat(parts), [len(part) for part in parts]
-    found, wanted = match_near_pairs(anchors, *batch), match_all_pairs(anchors, *batch)
-    for ours, plain in zip(found, wanted, strict=True):
-        assert torch.equal(ours, plain)
+    for of_others in (anchors, anchors + 7, anchors):
+        found, wanted = match_near_pairs(of_others, *batch), match_all_pairs(of_others, *batch)
+        for ours, plain in zip(found, wanted, strict=True):
+            assert torch.equal(ours, plain)

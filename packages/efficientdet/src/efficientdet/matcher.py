@@ -3,11 +3,12 @@
 Shapes: A = anchors, N = objects of one picture, P = positives of the whole batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 from torchvision.ops import box_iou
 
 from efficientdet.boxes import encode
@@ -104,7 +105,9 @@ def match_near_pairs(
     """Return the same as `match_all_pairs`, from few of the pairs."""
     num_anchors = len(anchors)
     pictures = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-    finder = _NearPairs(anchors)
+    finder = _FINDERS.get(anchors)
+    if finder is None:
+        finder = _FINDERS[anchors] = _NearPairs(anchors)
     pairs = finder.find(objects, torch.full((len(objects),), MATCH_IOU))
     best, claimed = _best(pairs.owner, pairs.anchor, pairs.iou, len(objects))
     sought = MATCH_IOU
@@ -152,7 +155,7 @@ class _NearPairs:
     their vertical extents. So an anchor's area lies between m and 1/m of the object's, and its
     centre no further below or above the object's than (1/m - 1) / 2 of the object's height. The
     anchors lie in classes of about one area, and in each in the order of their centres, so that
-    those of an object are a few runs.
+    those of an object are a few runs. A training has the same anchors in every step.
 
     Args:
         anchors: ``(A, 4)`` xyxy.
@@ -197,3 +200,7 @@ class _NearPairs:
         shared *= torch.minimum(y1, bottom).sub_(torch.maximum(y0, top)).clamp_(min=0)
         union = areas.index_select(0, owner).add_(anchor_area).sub_(shared)
         return _Pairs(owner, self.anchors.index_select(0, rows), shared.div_(union))
+
+
+# By the very tensor, as long as somebody has it.
+_FINDERS: MutableMapping[Tensor, _NearPairs] = WeakTensorKeyDictionary()
