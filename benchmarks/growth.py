@@ -19,6 +19,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 import numpy as np
 import provenance
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from peers import annotations, training_step
 from peers.training_step import Case
@@ -142,8 +143,15 @@ def _draw(lines: list[Line]) -> None:
                 axes.plot(
                     line.values, measured, marker="o", color=COLOURS[line.who], label=line.who
                 )
+        values = next(line.values for line in lines if line.axis == title)
         for axes, unit in zip(column, ("seconds", "GiB"), strict=True):
             axes.set(xscale="log", yscale="log", xlabel=title, ylabel=unit)
+            axes.set_xticks(values, [f"{value:,}" for value in values])
+            axes.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
+            axes.yaxis.set_major_formatter("{x:.2g}")
+            low, high = axes.get_ylim()
+            axes.yaxis.set_minor_formatter("{x:.2g}" if high < 10 * low else NullFormatter())
+            axes.tick_params(axis="y", which="minor", labelsize="x-small")
             axes.legend(fontsize="small")
     figure.savefig(PLOT, dpi=90)
 
