@@ -100,17 +100,18 @@ def _signals_told(trainer: "Trainer") -> Iterator[None]:
     except SystemExit as stopped:
         if not trainer.is_global_zero:
             raise
-        (last,) = (
+        saved = (
             callback.best_model_path
             for callback in trainer.checkpoint_callbacks
             if isinstance(callback, ModelCheckpoint) and callback.filename == "last"
         )
+        last = next(saved, "")  # callbacks.last=null saves none
         if trainer.testing:
             log.error("stopped in the test; tools/evaluate.py scores a test split too")
         elif last:
             log.error("stopped; the same command goes on with ckpt_path=%s", last)
         else:
-            log.error("stopped before the first checkpoint")
+            log.error("stopped, and no checkpoint was saved to go on with")
         terminated = isinstance(stopped, SIGTERMException)
         number = signal.SIGTERM if terminated else signal.SIGINT
         raise SystemExit(128 + number) from None

@@ -42,8 +42,8 @@ ACTIVATIONS = {"silu": SiLU, "relu6": ReLU6}
 class _NormSiLU(torch.autograd.Function):
     """Batch norm and swish in training, keeping the norm's input alone.
 
-    Autograd would keep what lies between the two as well, a third of all that a network keeps; here
-    the backward pass works it out again, at one pass over it.
+    Autograd would keep what lies between the two as well; here the backward pass works it out
+    again, at one pass over it.
     """
 
     @staticmethod
@@ -79,9 +79,8 @@ def norm_act(x: Tensor, norm: nn.Module, act: nn.Module) -> Tensor:
     A GPU's norm is cuDNN's, and a compiler decides for itself what it keeps.
     """
     trains = isinstance(norm, nn.BatchNorm2d) and norm.training and torch.is_grad_enabled()
-    if not trains or not isinstance(act, SiLU) or x.device.type != "cpu":
-        return act(norm(x))
-    if torch.compiler.is_compiling():
+    plainly = x.device.type != "cpu" or torch.compiler.is_compiling()
+    if not trains or not isinstance(act, SiLU) or plainly:
         return act(norm(x))
     if norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)  # pyright: ignore[reportCallIssue]

@@ -1,4 +1,4 @@
-"""timm's shears, translations and rotations by OpenCV, in a fifth of Pillow's time.
+"""timm's shears, translations and rotations by OpenCV, which is sooner done than Pillow.
 
 At the edge of the picture OpenCV mixes the last pixel with the fill, where Pillow repeats it; its
 bicubic filter is sharper, a = -0.75 in place of -0.5; its places may count in 32nds of a pixel.

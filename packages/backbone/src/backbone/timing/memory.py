@@ -68,8 +68,8 @@ def keep_memory() -> None:
 
     It would give the large maps of a network back to the system after every step and have them
     again page by page. What was freed before, such as that of reading the data, is given back.
-    Steps take a fifth to a tenth less time, and the process more memory, as what is kept has gaps
-    (measured in `benchmarks/peers/training_step.py`).
+    Steps take less time, and the process more memory, as what is kept has gaps: how much of both
+    `benchmarks/peers/training_step.py` measures.
     """
     if sys.platform == "linux":
         library = ctypes.CDLL(None)
