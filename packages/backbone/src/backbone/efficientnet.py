@@ -1,7 +1,7 @@
 """EfficientNet from a spec: the trunk that detectors share, and the classifier around it."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,8 @@ from backbone.runtimes import Run, Runtime, optimized
 from backbone.specs import NetSpec
 
 if TYPE_CHECKING:
+    from backbone.data.sources import Picture
+    from backbone.predictor import Guesses
     from backbone.weights import LoadReport
 
 
@@ -141,6 +143,25 @@ class EfficientNet(nn.Module):
         """
         size = image_size or self.spec.image_size
         return optimized(self, (batch_size, len(self.mean), size, size), runtime)
+
+    def predict(
+        self, images: "Tensor | Picture | Iterable[Picture]", *, top: int = 5
+    ) -> "list[Guesses]":
+        """Return the likeliest classes of pictures, or of a batch as the network sees it.
+
+        Batch norms and dropout work as the mode of the module says: call ``eval()`` first.
+
+        Args:
+            images: ``(B, C, H, W)`` uint8; or a picture or several, cropped and resized as in
+                evaluation: files, ``(H, W, 3)`` uint8 RGB, Pillow's.
+            top: how many classes.
+        """
+        # Of those who train nobody needs what reads files.
+        from backbone.predictor import classify, guess
+
+        if isinstance(images, Tensor):
+            return guess(self, images, top=top)
+        return list(classify(self, images, top=top))
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn pictures ``(B, C, H, W)`` in 0..255 into what `forward` takes."""

@@ -4,7 +4,7 @@ Shapes: B = batch, A = anchors a place (9), K = classes.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from efficientdet.specs import DetSpec, both_sides
 from efficientdet.tta import detect_augmented
 
 if TYPE_CHECKING:
+    from backbone.data.sources import Picture
     from backbone.weights import LoadReport
 
 
@@ -154,10 +155,16 @@ class EfficientDet(nn.Module):
             )
         return self._anchors[key]
 
+    @property
+    def pad_colour(self) -> tuple[int, int, int]:
+        """Return the RGB that becomes zero, of which there is no picture."""
+        red, green, blue = (round(value) for value in self.preprocessing.mean)
+        return red, green, blue
+
     @torch.no_grad()
     def predict(
         self,
-        images: Tensor,
+        images: "Tensor | Picture | Sequence[Picture]",
         *,
         method: Method | Suppression = "per_class",
         score_threshold: float = 0.001,
@@ -169,13 +176,16 @@ class EfficientDet(nn.Module):
         scales: Sequence[float] = (1.0,),
         fusion_iou: float = 0.55,
     ) -> list[Detections]:
-        """Detect objects in a batch of equally large pictures.
+        """Detect objects in pictures, or in a batch of equally large ones as the network sees them.
 
-        Batch norms work as the mode of the module says: call ``eval()`` first. With ``flip`` or
-        several scales each picture is seen several times and the boxes are fused.
+        Of pictures each is seen at `image_size`, one at a time, and its boxes are in its own
+        pixels; many are read ahead of the network. Batch norms work as the mode of the module
+        says: call ``eval()`` first. With ``flip`` or several scales each picture is seen several
+        times and the boxes are fused.
 
         Args:
-            images: ``(B, 3, H, W)`` uint8.
+            images: ``(B, 3, H, W)`` uint8; or a picture or several: files, ``(H, W, 3)`` uint8
+                RGB, Pillow's.
             method: see `postprocess`, as all up to ``max_detections``.
             score_threshold: lowest score that is kept.
             nms_iou: boxes that overlap more than this are one; for hard NMS.
@@ -186,22 +196,26 @@ class EfficientDet(nn.Module):
             scales: factors of the pictures' sides, see `detect_augmented`.
             fusion_iou: boxes of several views are one from this overlap on.
         """
+        ways: dict[str, Any] = {
+            "method": method,
+            "score_threshold": score_threshold,
+            "nms_iou": nms_iou,
+            "sigma": sigma,
+            "max_candidates": max_candidates,
+            "max_detections": max_detections,
+        }
+        if not isinstance(images, Tensor):
+            # Of those who have tensors nobody needs what reads files.
+            from efficientdet.predictor import detect
+
+            looks = {"flip": flip, "scales": scales, "fusion_iou": fusion_iou}
+            return list(detect(self, images, **ways, **looks))
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images: expected (B, 3, H, W), got {tuple(images.shape)}")
 
         def view(pictures: Tensor) -> list[Detections]:
-            class_logits, box_codes = self(self.normalize(pictures))
-            return postprocess(
-                class_logits,
-                box_codes,
-                self.anchors(pictures),
-                method=method,
-                score_threshold=score_threshold,
-                nms_iou=nms_iou,
-                sigma=sigma,
-                max_candidates=max_candidates,
-                max_detections=max_detections,
-            )
+            outputs = self(self.normalize(pictures))
+            return postprocess(*outputs, self.anchors(pictures), **ways)
 
         if not flip and tuple(scales) == (1.0,):
             return view(images)

@@ -29,6 +29,7 @@ from efficientdet.loss import detection_loss
 from efficientdet.matcher import assign
 from efficientdet.models import create_model
 from efficientdet.postprocess import METHODS, Detections, postprocess
+from efficientdet.predictor import in_source
 
 # Class logits and box codes by level.
 Outputs = tuple[list[Tensor], list[Tensor]]
@@ -106,8 +107,7 @@ class EfficientDetModule(pl.LightningModule):
 
     def inform(self, data: DetectionData) -> None:
         """Tell data what the network takes for no picture: the colour that becomes zero."""
-        red, green, blue = (round(value) for value in self.model.preprocessing.mean)
-        data.pad_colour = (red, green, blue)
+        data.pad_colour = self.model.pad_colour
 
     def forward(self, images: Tensor) -> Outputs:
         """Map uint8 pictures ``(B, 3, H, W)`` to class logits and box codes by level."""
@@ -285,12 +285,9 @@ def _is_number(value: object) -> bool:
 
 def to_source(found: Sequence[Detections], batch: Batch) -> list[Detections]:
     """Bring detections from the network's input to the original pictures, and inside them."""
-    network_size = torch.tensor(batch.images.shape[-2:], device=batch.images.device)
-    source = batch.source_sizes.float()
-    # `fitted_size` scaled each picture until it fitted; one factor for both sides, as officially.
-    factors = (source / network_size).amax(1)
-    limits = source.flip(1).repeat(1, 2)  # (B, 4) width, height, width, height
+    height, width = batch.images.shape[-2:]
+    sizes = batch.source_sizes.tolist()
     return [
-        d._replace(boxes_xyxy=(d.boxes_xyxy * factor).clamp(min=0).minimum(limit))
-        for d, factor, limit in zip(found, factors, limits, strict=True)
+        in_source(d, (source[0], source[1]), (height, width))
+        for d, source in zip(found, sizes, strict=True)
     ]

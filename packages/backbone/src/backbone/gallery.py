@@ -1,0 +1,81 @@
+"""Writes pictures as files or as one video, as they came."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+
+from backbone.data.sources import Frame
+
+# What OpenCV writes as it is called; other pictures become PNG.
+_WRITTEN = (".jpg", ".jpeg", ".png", ".webp")
+
+
+class Gallery:
+    """Files below a folder, in the folders that they came from.
+
+    Args:
+        folder: where to; made if needed.
+        names: of all pictures to come, whose common folder is left out.
+    """
+
+    def __init__(self, folder: Path, names: tuple[Path, ...]) -> None:
+        self.folder = folder
+        self._root = Path(os.path.commonpath([path.absolute().parent for path in names]))
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End; every file is complete already."""
+
+    def add(self, frame: Frame, pixels: np.ndarray) -> None:
+        """Write one picture under its own name."""
+        path = self.folder / Path(frame.name).absolute().relative_to(self._root)
+        if path.suffix.lower() not in _WRITTEN:
+            path = path.with_name(f"{path.name}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+
+
+class Film:
+    """One MP4 file; frames of another size than the first one are fitted to it.
+
+    Args:
+        path: the file.
+        rate: frames a second.
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        self.path = path
+        self.rate = rate
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def __enter__(self) -> Self:
+        """Begin; the file is made with the first frame."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file, which can be played however the frames ended."""
+        if self._writer is not None:
+            self._writer.release()
+
+    def add(self, frame: Frame, pixels: np.ndarray) -> None:
+        """Append one frame."""
+        if self._writer is None:
+            self._size = (pixels.shape[1], pixels.shape[0])
+            code = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(str(self.path), code, self.rate, self._size)
+        if (pixels.shape[1], pixels.shape[0]) != self._size:
+            pixels = cv2.resize(pixels, self._size)
+        self._writer.write(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))

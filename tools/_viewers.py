@@ -1,0 +1,198 @@
+"""What `predict` does with pictures: look, tell and draw, as a detector or as a classifier.
+
+``results`` are what was found in all pictures so far, as plain values for JSON.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from backbone.errors import UserError
+
+if TYPE_CHECKING:
+    from backbone import EfficientNet
+    from backbone.predictor import Guesses
+    from efficientdet import Detections, EfficientDet
+
+# Of the published heads; never trained.
+UNUSED = "unused "
+
+
+class Viewer(Protocol):
+    """A network and the names of its classes."""
+
+    columns: tuple[str, ...]
+    results: list[dict[str, Any]]
+
+    def look(self, pictures: Iterable[np.ndarray]) -> Iterator[Any]:
+        """Yield what is found in each picture."""
+        ...
+
+    def rows(self, file: str, found: Any) -> list[tuple[Any, ...]]:
+        """Return what was found as rows; keep it among the results."""
+        ...
+
+    def drawn(self, pixels: np.ndarray, found: Any) -> np.ndarray:
+        """Return the picture with what was found."""
+        ...
+
+
+class DetectionViewer:
+    """Boxes; the results are COCO's, with the names of file and class besides."""
+
+    columns = ("file", "class", "score", "x0", "y0", "x1", "y1")
+
+    def __init__(
+        self, model: "EfficientDet", class_names: Sequence[str], config: DictConfig
+    ) -> None:
+        self.model = model
+        self.class_names = class_names
+        self.category_ids = _category_ids(class_names)
+        keys = ("batch_size", "score_threshold", "nms_iou", "method", "max_detections")
+        self.settings = {key: config[key] for key in keys}
+        self.results: list[dict[str, Any]] = []
+        self._files = 0
+
+    def look(self, pictures: Iterable[np.ndarray]) -> "Iterator[Detections]":
+        """Yield what is found in each picture."""
+        from efficientdet.predictor import detect
+
+        return detect(self.model, pictures, **self.settings)
+
+    def rows(self, file: str, found: "Detections") -> list[tuple[Any, ...]]:
+        """Return a row a box. A file that is called by a number has that as its image id."""
+        self._files += 1
+        stem = Path(file).stem
+        image_id = int(stem) if stem.isdecimal() else self._files
+        rows = []
+        for box, score, label in zip(*(column.tolist() for column in found), strict=True):
+            x0, y0, x1, y1 = (round(value, 2) for value in box)
+            name = self.class_names[label]
+            rows.append((file, name, round(score, 4), x0, y0, x1, y1))
+            self.results.append({
+                "image_id": image_id, "category_id": self.category_ids[label],
+                "bbox": [x0, y0, round(x1 - x0, 2), round(y1 - y0, 2)], "score": score,
+                "file_name": file, "category": name,
+            })  # fmt: skip
+        return rows
+
+    def drawn(self, pixels: np.ndarray, found: "Detections") -> np.ndarray:
+        """Return the picture with its boxes."""
+        from efficientdet.visualize import draw
+
+        return draw(pixels, found, self.class_names)
+
+
+class ClassificationViewer:
+    """The likeliest classes."""
+
+    columns = ("file", "rank", "class", "probability")
+
+    def __init__(
+        self, model: "EfficientNet", class_names: Sequence[str], config: DictConfig
+    ) -> None:
+        self.model = model
+        self.class_names = class_names
+        self.settings = {"batch_size": config.batch_size, "top": config.top}
+        self.results: list[dict[str, Any]] = []
+
+    def look(self, pictures: Iterable[np.ndarray]) -> "Iterator[Guesses]":
+        """Yield the classes of each picture."""
+        from backbone.predictor import classify
+
+        return classify(self.model, pictures, **self.settings)
+
+    def rows(self, file: str, found: "Guesses") -> list[tuple[Any, ...]]:
+        """Return a row a class, the likeliest first."""
+        pairs = zip(found.scores.tolist(), found.labels.tolist(), strict=True)
+        named = [(self.class_names[label], score) for score, label in pairs]
+        self.results.append({"file_name": file, "classes": dict(named)})
+        return [(file, i + 1, name, round(score, 4)) for i, (name, score) in enumerate(named)]
+
+    def drawn(self, pixels: np.ndarray, found: "Guesses") -> np.ndarray:
+        """Return the picture with its classes."""
+        from backbone.visualize import draw_guesses
+
+        return draw_guesses(pixels, found.scores.tolist(), found.labels.tolist(), self.class_names)
+
+
+def viewer_of(config: DictConfig, device: str) -> Viewer:
+    """Return the network that the configuration names, with its weights, on a device.
+
+    Raises:
+        UserError: there are no such weights, or they do not say what network they are of and the
+            configuration's is another.
+    """
+    model = _model(config).eval().to(device)
+    detects = hasattr(model, "bifpn")
+    names = model.class_names or _published_names(_num_classes(model), detects=detects)
+    if config.optimize:
+        model = model.optimize(batch_size=config.batch_size)
+    make: Any = DetectionViewer if detects else ClassificationViewer
+    return make(model, names, config)
+
+
+def _model(config: DictConfig) -> Any:
+    """Return the network: rebuilt from a file of ours, or the one that the task names."""
+    import backbone
+    import efficientdet
+    from backbone.weights import read_file
+
+    weights = Path(str(config.weights)).expanduser()
+    if weights.is_dir() and not weights.joinpath("checkpoint").is_file():
+        weights = _checkpoint(weights)
+    if weights.is_file():
+        spec = read_file(weights).metadata.get("model", {})
+        if "fpn_cells" in spec:
+            return efficientdet.load_model(weights)
+        if "stages" in spec:
+            return backbone.load_model(weights)
+    settings: Any = OmegaConf.to_container(config.model, resolve=True)
+    settings["weights"] = str(weights) if weights.exists() else config.weights
+    if settings.pop("_target_", None) is None:
+        return efficientdet.create_model(**settings)
+    from hydra.utils import instantiate
+
+    return instantiate(config.model, weights=settings["weights"])()
+
+
+def _checkpoint(run: Path) -> Path:
+    """Return the weights of a run's folder, the best if there are any."""
+    for name in ("best", "last"):
+        path = run / "checkpoints" / f"{name}.ckpt"
+        if path.is_file():
+            return path
+    raise UserError(
+        f"weights={run}: this folder has no checkpoints/best.ckpt or last.ckpt; the run was not "
+        "trained long enough to save one"
+    )
+
+
+def _num_classes(model: Any) -> int:
+    return getattr(model, "num_classes", None) or model.classifier.out_features
+
+
+def _published_names(count: int, *, detects: bool) -> Sequence[str]:
+    """Return COCO's or ImageNet's names where there are as many classes, else numbers."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    from efficientdet.coco_classes import PUBLISHED_ROWS
+
+    if detects and count == len(PUBLISHED_ROWS):
+        return PUBLISHED_ROWS
+    if not detects and count == 1000:
+        return ImageNetInfo("imagenet-1k").label_descriptions()
+    return [f"class {i}" for i in range(count)]
+
+
+def _category_ids(class_names: Sequence[str]) -> list[int]:
+    """Return COCO's ids if the classes are COCO's, else one more than the label."""
+    from efficientdet.coco_classes import COCO_CATEGORIES
+
+    ids = {name: number for number, name in COCO_CATEGORIES.items()}
+    if all(name in ids or name.startswith(UNUSED) for name in class_names):
+        return [ids.get(name, label + 1) for label, name in enumerate(class_names)]
+    return [label + 1 for label in range(len(class_names))]

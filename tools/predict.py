@@ -1,0 +1,103 @@
+"""Predict: ``uv run tools/predict.py weights=<run> source=street.jpg``."""
+
+import csv
+import json
+import logging
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from _launch import run
+from omegaconf import DictConfig
+
+from backbone.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from _viewers import Viewer
+
+    from backbone.data.sources import Frame, Frames
+    from backbone.gallery import Film, Gallery
+
+log = logging.getLogger(__name__)
+
+# Of a command that did what it could, but not all.
+EXIT_SKIPPED = 1
+
+
+def predict(config: DictConfig) -> None:
+    """Look at all that ``source`` means; draw it, and write what was found as JSON and CSV."""
+    from _viewers import viewer_of
+
+    from backbone.data.sources import open_source
+    from backbone.timing.machine import pick_device
+
+    if not isinstance(config.batch_size, int) or config.batch_size < 1:
+        raise UserError(f"batch_size={config.batch_size}: expected a whole number of 1 or more")
+    frames = open_source(config.source)
+    viewer = viewer_of(config, pick_device(str(config.device)))
+    folder = Path(config.paths.output_dir)
+    seen, skipped = _watch(viewer, frames, folder, config)
+    if not viewer.results and seen:
+        log.warning("nothing was found in %d pictures; lower score_threshold to see more", seen)
+    log.info("%d pictures, written to %s", seen, folder)
+    if skipped:
+        log.error("%d could not be read, see above", skipped)
+        sys.exit(EXIT_SKIPPED)
+
+
+def _watch(viewer: "Viewer", frames: "Frames", folder: Path, config: DictConfig) -> tuple[int, int]:
+    """Look at the pictures; return how many there were, and how many could not be read."""
+    from rich.progress import track
+
+    waiting: deque[Frame] = deque()
+    skipped = seen = 0
+
+    def readable() -> "Iterator[np.ndarray]":
+        nonlocal skipped
+        for frame in frames:
+            if frame.pixels is None:
+                skipped += 1
+                log.warning("%s", frame.problem)
+                continue
+            waiting.append(frame)
+            yield frame.pixels
+
+    with ExitStack() as stack:
+        file = stack.enter_context((folder / "predictions.csv").open("w", newline=""))
+        table = csv.writer(file)
+        table.writerow(viewer.columns)
+        # Whatever ends this, a camera's user or a fault, what was found so far is kept.
+        stack.callback(
+            lambda: (folder / "predictions.json").write_text(json.dumps(viewer.results) + "\n")
+        )
+        gallery = stack.enter_context(_gallery(folder, frames, config)) if config.draw else None
+        shown = track(viewer.look(readable()), "looking", total=frames.count, transient=True)
+        try:
+            for found in shown:
+                frame = waiting.popleft()
+                seen += 1
+                table.writerows(viewer.rows(frame.name, found))
+                if gallery is not None:
+                    gallery.add(frame, viewer.drawn(frame.pixels, found))
+        except KeyboardInterrupt:
+            log.warning("stopped after %d pictures", seen)
+    return seen, skipped
+
+
+def _gallery(folder: Path, frames: "Frames", config: DictConfig) -> "Gallery | Film":
+    """Return what writes the drawn pictures: as files, or as one video."""
+    from backbone.data.sources import Files
+    from backbone.gallery import Film, Gallery
+
+    if isinstance(frames, Files):
+        return Gallery(folder / "pictures", frames.paths)
+    name = f"camera{config.source}" if str(config.source).isdecimal() else Path(config.source).stem
+    return Film(folder / f"{name}.mp4", frames.rate or 25.0)
+
+
+if __name__ == "__main__":
+    run("predict", predict)
