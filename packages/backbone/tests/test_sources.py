@@ -109,7 +109,7 @@ def test_pictures_of_every_kind_are_the_same(tmp_path: Path) -> None:
 def test_work_is_done_a_little_ahead() -> None:
     given: list[int] = []
 
-    def items():  # noqa: ANN202
+    def items():
         for i in range(100):
             given.append(i)
             yield i
