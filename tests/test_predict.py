@@ -34,7 +34,8 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     names = ("cat", "dog")
     model = create_model("efficientdet_lite0", num_classes=2, image_size=SIZE, class_names=names)
-    torch.nn.init.normal_(model.class_head.predict.pointwise.weight, std=0.5)
+    torch.nn.init.normal_(model.class_head.predict.pointwise.weight, std=50.0)
+    torch.nn.init.normal_(model.class_head.predict.pointwise.bias, -2.0)  # pyright: ignore[reportArgumentType]
     return _run_folder(tmp_path_factory, model, names)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from backbone.errors import UserError
+from backbone.errors import UserError, closest
 
 if TYPE_CHECKING:
     from backbone import EfficientNet
@@ -48,6 +48,12 @@ class DetectionViewer:
     def __init__(
         self, model: "EfficientDet", class_names: Sequence[str], config: DictConfig
     ) -> None:
+        from efficientdet.postprocess import METHODS
+
+        closest(str(config.method), METHODS, what="method")
+        for key in ("score_threshold", "nms_iou"):
+            if not 0 <= config[key] <= 1:
+                raise UserError(f"{key}={config[key]}: expected a share in [0, 1]")
         self.model = model
         self.class_names = class_names
         self.category_ids = _category_ids(class_names)

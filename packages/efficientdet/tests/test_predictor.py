@@ -16,7 +16,8 @@ def model() -> EfficientDet:
     torch.manual_seed(0)
     model = create_model("efficientdet_lite0", num_classes=3, image_size=128).eval()
     # Scores that differ, so that the order is no matter of rounding.
-    torch.nn.init.normal_(model.class_head.predict.pointwise.weight, std=0.5)
+    torch.nn.init.normal_(model.class_head.predict.pointwise.weight, std=50.0)
+    torch.nn.init.normal_(model.class_head.predict.pointwise.bias, -2.0)  # pyright: ignore[reportArgumentType]
     return model
 
 
