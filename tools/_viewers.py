@@ -190,7 +190,7 @@ def _published_names(count: int, *, detects: bool) -> Sequence[str]:
     if detects and count == len(PUBLISHED_ROWS):
         return PUBLISHED_ROWS
     if not detects and count == 1000:
-        return ImageNetInfo("imagenet-1k").label_descriptions()
+        return list(ImageNetInfo("imagenet-1k").label_descriptions())
     return [f"class {i}" for i in range(count)]
 
 

@@ -81,7 +81,7 @@ def _watch(viewer: "Viewer", frames: "Frames", folder: Path, config: DictConfig)
                 frame = waiting.popleft()
                 seen += 1
                 table.writerows(viewer.rows(frame.name, found))
-                if gallery is not None:
+                if gallery is not None and frame.pixels is not None:
                     gallery.add(frame, viewer.drawn(frame.pixels, found))
         except KeyboardInterrupt:
             log.warning("stopped after %d pictures", seen)

@@ -214,8 +214,8 @@ class EfficientDet(nn.Module):
             raise ValueError(f"images: expected (B, 3, H, W), got {tuple(images.shape)}")
 
         def view(pictures: Tensor) -> list[Detections]:
-            outputs = self(self.normalize(pictures))
-            return postprocess(*outputs, self.anchors(pictures), **ways)
+            class_logits, box_codes = self(self.normalize(pictures))
+            return postprocess(class_logits, box_codes, self.anchors(pictures), **ways)
 
         if not flip and tuple(scales) == (1.0,):
             return view(images)

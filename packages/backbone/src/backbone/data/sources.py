@@ -18,7 +18,8 @@ from backbone.errors import UserError
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 AHEAD, _READERS = 8, 2  # pictures, threads
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 # As users have one: a path, ``(H, W, 3)`` uint8 RGB, or Pillow's.
 Picture = str | Path | np.ndarray | Image.Image
@@ -39,15 +40,17 @@ class Frame(NamedTuple):
 
 
 class Frames(Protocol):
-    """Pictures one after the other.
+    """Pictures one after the other."""
 
-    Attributes:
-        count: how many there are, if that is known.
-        rate: frames a second of a video, None of single pictures.
-    """
+    @property
+    def count(self) -> int | None:
+        """Return how many there are, if that is known."""
+        ...
 
-    count: int | None
-    rate: float | None
+    @property
+    def rate(self) -> float | None:
+        """Return the frames a second of a video, None of single pictures."""
+        ...
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield them; what cannot be read comes with its problem."""
