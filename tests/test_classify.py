@@ -25,6 +25,7 @@ TINY = (
     "trainer.accelerator=cpu",
     "trainer.max_epochs=2",
     "trainer.check_val_every_n_epoch=1",
+    "report=false",
 )
 
 

@@ -63,8 +63,8 @@ def test_rows_that_fit_are_measured_and_the_others_are_told(tmp_path: Path) -> N
     assert ratio["training"]["median"] == pytest.approx(measured)
     (line,) = csv.DictReader((run / "ratios.csv").read_text().splitlines())
     assert float(line["training_median"]) == ratio["training"]["median"]
-    page = (run / "compare.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
+    page = (run / "report.html").read_text()
+    assert page.count("<svg") == 2
     for name in ("accuracy.png", "throughput.png"):
         assert (run / name).read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

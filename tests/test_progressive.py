@@ -20,6 +20,7 @@ DETECTOR = (
     "trainer.log_every_n_steps=1",
     "callbacks.media=null",
     "logger=csv",
+    "report=false",
 )
 CLASSIFIER = (
     "task=clsv2",
@@ -31,6 +32,7 @@ CLASSIFIER = (
     "trainer.check_val_every_n_epoch=1",
     "callbacks.media=null",
     "logger=csv",
+    "report=false",
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from _runs import checkpoint_of, run_of
 from omegaconf import DictConfig, OmegaConf
 
 from backbone.errors import UserError, closest
@@ -147,9 +148,8 @@ def _model(config: DictConfig) -> Any:
     import efficientdet
     from backbone.weights import read_file
 
-    weights = Path(str(config.weights)).expanduser()
-    if weights.is_dir() and not weights.joinpath("checkpoint").is_file():
-        weights = _checkpoint(weights)
+    run = run_of(config.weights)
+    weights = Path(str(config.weights)).expanduser() if run is None else checkpoint_of(run)
     if weights.is_file():
         spec = read_file(weights).metadata.get("model", {})
         if "fpn_cells" in spec:
@@ -163,18 +163,6 @@ def _model(config: DictConfig) -> Any:
     from hydra.utils import instantiate
 
     return instantiate(config.model, weights=settings["weights"])()
-
-
-def _checkpoint(run: Path) -> Path:
-    """Return the weights of a run's folder, the best if there are any."""
-    for name in ("best", "last"):
-        path = run / "checkpoints" / f"{name}.ckpt"
-        if path.is_file():
-            return path
-    raise UserError(
-        f"weights={run}: this folder has no checkpoints/best.ckpt or last.ckpt; the run was not "
-        "trained long enough to save one"
-    )
 
 
 def _num_classes(model: Any) -> int:

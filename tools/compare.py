@@ -15,8 +15,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from backbone.errors import UserError, closest
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from backbone.report.page import Table
     from efficientnetv2.comparison.rows import Row
-    from efficientnetv2.comparison.tables import Table
     from efficientnetv2.comparison.throughput import Outcome, Settings
     from efficientnetv2.comparison.training import Plan, Trained
 
@@ -24,6 +26,7 @@ log = logging.getLogger(__name__)
 
 EXIT_ROW_FAILED = 1
 WIDTH = 150
+DPI = 120
 NOTES = (
     "Milliseconds are of a step, pictures a second of one device; of a training in stages both are "
     "means over its epochs, each size counted by its share. The peak is that of the largest size.",
@@ -47,7 +50,7 @@ class Found:
     title: str
     notes: Sequence[str]
     tables: "Sequence[Table]"
-    plots: Sequence[Path]
+    figures: "Mapping[str, Figure]"
     lines: Sequence[Mapping[str, Any]]
     ratios: Sequence[Mapping[str, Any]]
     content: Mapping[str, Any]
@@ -76,7 +79,7 @@ def compare(config: DictConfig) -> None:
         _write(config, folder, found)
     assert found is not None
     _show(found.tables)
-    _track(config, found)
+    _track(config, found, folder)
     log.info("written to %s", folder)
     if found.failed:
         log.error("no result, or not all of it, of %s", ", ".join(found.failed))
@@ -96,10 +99,10 @@ def _measured(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterat
         device=pick_device(str(config.device)), **{key: config[key] for key in keys}
     )
     for outcomes in throughput.compare(rows, settings):
-        yield _told(outcomes, settings, devices, folder)
+        yield _told(outcomes, settings, devices)
 
 
-def _told(outcomes: "Sequence[Outcome]", settings: "Settings", devices: int, folder: Path) -> Found:
+def _told(outcomes: "Sequence[Outcome]", settings: "Settings", devices: int) -> Found:
     """Return what the rounds so far came to."""
     from efficientnetv2.comparison import plots, tables
     from efficientnetv2.comparison.projection import project, ratios
@@ -107,17 +110,17 @@ def _told(outcomes: "Sequence[Outcome]", settings: "Settings", devices: int, fol
     projections = [project(outcome, devices=devices) for outcome in outcomes]
     found = ratios(outcomes)
     where = f"{_machine(settings.device)}, {settings.precision}"
-    drawn = (
-        plots.plot_accuracy(folder / "accuracy.png", outcomes, projections),
-        plots.plot_throughput(folder / "throughput.png", outcomes),
-    )
+    drawn = {
+        "accuracy": plots.plot_accuracy(outcomes, projections),
+        "throughput": plots.plot_throughput(outcomes),
+    }
     return Found(
         title=f"V1 against V2 on {where}",
         notes=NOTES,
         tables=tables.throughput_tables(
             outcomes, projections, found, title=where, devices=devices
         ),
-        plots=[path for path in drawn if path is not None],
+        figures={name: figure for name, figure in drawn.items() if figure is not None},
         lines=[
             {**asdict(outcome.row), "pixels": [part.size for part in outcome.parts],
              "failure": outcome.failure, **({} if projection is None else asdict(projection))}
@@ -148,24 +151,24 @@ def _trained(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterato
         precision=config.precision,
     )
     for results in train(rows, plan, folder):
-        yield _learnt(results, plan, folder)
+        yield _learnt(results, plan)
 
 
-def _learnt(results: "Sequence[Trained]", plan: "Plan", folder: Path) -> Found:
+def _learnt(results: "Sequence[Trained]", plan: "Plan") -> Found:
     """Return what the seeds so far came to."""
     from efficientnetv2.comparison import plots, tables
     from efficientnetv2.comparison.seeds import learnt, speed_ups
 
     found, ratios = learnt(results, target=plan.target), speed_ups(results)
-    picture = folder / "scores.png"
-    plots.plot_scores(picture, results, metric=plan.metric, target=plan.target)
     return Found(
         title=f"V1 against V2 trained on {_machine(plan.accelerator)}",
         notes=TRAIN_NOTES,
         tables=tables.training_tables(
             found, ratios, metric=plan.metric, target=plan.target, seeds=len(plan.seeds)
         ),
-        plots=[picture],
+        figures={
+            "scores": plots.plot_scores(results, metric=plan.metric, target=plan.target)
+        },
         lines=[asdict(line) for line in found],
         ratios=[asdict(ratio) for ratio in ratios],
         content={"plan": asdict(plan), "trainings": [asdict(result) for result in results]},
@@ -174,20 +177,27 @@ def _learnt(results: "Sequence[Trained]", plan: "Plan", folder: Path) -> Found:
 
 
 def _write(config: DictConfig, folder: Path, found: Found) -> None:
-    """Write CSV, JSON and the page."""
-    from efficientnetv2.comparison.report import flat, write_csv, write_json, write_page
+    """Write CSV, JSON, plots and the page."""
+    from efficientnetv2.comparison.report import flat, write_comparison, write_csv, write_json
 
     head = {"mode": config.mode, "title": found.title}
-    head["tables"] = [asdict(table) for table in found.tables]
+    head["tables"] = [table._asdict() for table in found.tables]
     lists = {"rows": list(found.lines), "ratios": list(found.ratios)}
     write_json(folder / "compare.json", {**head, **lists, **found.content})
     write_csv(folder / "compare.csv", [flat(line) for line in found.lines])
     write_csv(folder / "ratios.csv", [flat(line) for line in found.ratios])
-    page = folder / "compare.html"
-    write_page(page, title=found.title, notes=found.notes, tables=found.tables, plots=found.plots)
+    for name, figure in found.figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=DPI, facecolor="white")
+    write_comparison(
+        folder / "report.html",
+        title=found.title,
+        notes=found.notes,
+        tables=found.tables,
+        figures=found.figures,
+    )
 
 
-def _track(config: DictConfig, found: Found) -> None:
+def _track(config: DictConfig, found: Found, folder: Path) -> None:
     """Write W&B's tables where it is asked for."""
     if "wandb" in config.logger:
         from hydra.core.hydra_config import HydraConfig
@@ -198,7 +208,8 @@ def _track(config: DictConfig, found: Found) -> None:
 
         name = f"compare-{HydraConfig.get().runtime.choices['rows']}"
         logger = instantiate(config.logger.wandb, name=name)
-        FailSafe(logger).attempt(lambda: log_comparison(logger, found.tables, found.plots))
+        plots = [folder / f"{figure}.png" for figure in found.figures]
+        FailSafe(logger).attempt(lambda: log_comparison(logger, found.tables, plots))
 
 
 def _several(value: Any) -> Sequence[Any]:

@@ -1,12 +1,14 @@
-"""Evaluate: ``uv run tools/evaluate.py task=cls model=b0 weights=<run>/checkpoints/best.ckpt``."""
+"""Evaluate: ``uv run tools/evaluate.py weights=<run>``."""
 
 import json
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from _launch import run
-from omegaconf import DictConfig
+from _launch import mistakes_told, run
+from _runs import as_trained, implied
+from omegaconf import DictConfig, OmegaConf
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +21,10 @@ def evaluate(config: DictConfig) -> None:
     from hydra.utils import instantiate
 
     from backbone.errors import UserError
+    from backbone.report.run import try_report
     from backbone.timing.memory import keep_memory
 
+    config = as_trained(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.weights is None:
         raise UserError("weights=null: a score of random weights would mean nothing; name some")
@@ -53,6 +57,10 @@ def evaluate(config: DictConfig) -> None:
         for name, value in scores.items():
             log.info("%s %.4f", name, value)
         log.info("written to %s", path)
+        if config.report:
+            title = f"{config.weights} on {config.split}"
+            told = OmegaConf.to_yaml(config, resolve=True)
+            try_report(path.parent, title=title, module=module, data=data, config=told)
 
 
 def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
@@ -70,4 +78,6 @@ def _table(class_ap: Mapping[str, float]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
+    with mistakes_told():
+        sys.argv += implied(sys.argv[1:])
     run("evaluate", evaluate)

@@ -91,7 +91,7 @@ def test_ap_of_a_class_has_its_name(shapes: dict[str, AnnotationIndex], backend:
     index = shapes["train"]
     index = replace(index, category_ids=np.roll(index.category_ids, 1))
     evaluator = truth_as_detections(index, options_of(backend))
-    _, results = evaluator.evaluate()
+    results = evaluator.evaluate()[1].rows
     results = results[results[:, 6] != index.category_ids[1]]
     scores = evaluator.score(results, index.image_ids)
     expected = dict.fromkeys(index.class_names, 1.0) | {index.class_names[1]: 0.0}
@@ -104,7 +104,7 @@ def test_boxes_three_tenths_too_wide_pass_six_of_ten_thresholds(
 ) -> None:
     index = shapes["train"]
     evaluator = truth_as_detections(index, options_of(backend))
-    _, results = evaluator.evaluate()
+    results = evaluator.evaluate()[1].rows
     results[:, 3] *= 1.3  # IoU 1 / 1.3 = 0.769: right at .50 .. .75, six of ten thresholds
     scores = evaluator.score(results, index.image_ids)
     assert scores.metrics["AP50"] == pytest.approx(1.0)
@@ -129,20 +129,22 @@ def test_pictures_that_were_not_looked_at_do_not_count(shapes: dict[str, Annotat
         evaluator.add(int(index.image_ids[i]), truth_of(index, i))
     scores, results = evaluator.evaluate()
     assert scores.metrics["mAP"] == pytest.approx(1.0)
-    assert evaluator.score(results, index.image_ids).metrics["mAP"] < 0.9
+    assert results.image_ids.tolist() == index.image_ids[:4].tolist()
+    assert evaluator.score(results.rows, index.image_ids).metrics["mAP"] < 0.9
 
 
 def test_picture_given_twice_counts_once(shapes: dict[str, AnnotationIndex]) -> None:
     index = shapes["train"]
     evaluator = truth_as_detections(index, REFERENCE)
     expected, results = evaluator.evaluate()
-    again = truth_of(index, 1)
-    evaluator.add(int(index.image_ids[1]), again._replace(boxes_xyxy=again.boxes_xyxy + 3))
-    scores, rows = evaluator.evaluate()
+    other = truth_of(index, 1)
+    evaluator.add(int(index.image_ids[1]), other._replace(boxes_xyxy=other.boxes_xyxy + 3))
+    scores, again = evaluator.evaluate()
     same(scores, expected)
-    assert np.array_equal(rows, results)
+    for mine, before in zip(again, results, strict=True):
+        assert np.array_equal(mine, before)
     evaluator.reset()
-    assert len(evaluator.evaluate()[1]) == 0
+    assert len(evaluator.evaluate()[1].rows) == 0
 
 
 def same(ours: CocoScores, theirs: CocoScores) -> None:
@@ -220,7 +222,7 @@ def test_more_detections_find_more(shapes: dict[str, AnnotationIndex], backend: 
 def test_crowds_neither_count_nor_cost(shapes: dict[str, AnnotationIndex], backend: str) -> None:
     index = shapes["train"]
     index = replace(index, crowd=np.arange(len(index.boxes)) % 3 == 0)
-    _, results = truth_as_detections(index, REFERENCE).evaluate()
+    results = truth_as_detections(index, REFERENCE).evaluate()[1].rows
     evaluator = CocoEvaluator(index, options_of(backend))
     for rows in (results, results[~index.crowd]):
         scores = evaluator.score(rows, index.image_ids)
@@ -325,13 +327,14 @@ def test_two_processes_score_as_one(shapes: dict[str, AnnotationIndex], tmp_path
         assert process.returncode == 0, errors
     expected = CocoEvaluator(index, EvaluationOptions(voc=True)).score(results, ids)
     assert 0 < expected.metrics["mAP"] < 1
-    (first, own, rows), (second, others, none) = (
+    (first, own, found), (second, others, none) = (
         pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()) for rank in range(2)
     )
     for scores in (own, others):
         same(scores, expected)
-    assert rows == pytest.approx(results[np.argsort(results[:, 0], kind="stable")])
-    assert len(none) == 0
+    assert found.rows == pytest.approx(results[np.argsort(results[:, 0], kind="stable")])
+    assert found.image_ids.tolist() == ids.tolist()
+    assert len(none.rows) == 0
     # Scoring had failed before, in the first process only; both were told.
     assert first == "OSError('no memory left')"
     assert second == f"RuntimeError({f'the first process could not score: {first}'!r})"

@@ -1,6 +1,7 @@
 """EfficientNet as a Lightning module: ``tools/train.py task=cls model=b0``."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,18 @@ import torch
 import torch.nn.functional as F
 from timm.data.mixup import Mixup
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
 
 from backbone.data.dataset import Batch
 from backbone.data.module import ClassificationData, data_of
 from backbone.efficientnet import EfficientNet
 from backbone.errors import UserError
+from backbone.gather import from_first
 from backbone.layers import Norm
+from backbone.ranking import Ranking, RankingCollector, scores_of, write_ranking
+from backbone.report.classes import classifier_sections
+from backbone.report.page import Section, Shot
+from backbone.report.run import never_scored
+from backbone.report.shots import shot
 from backbone.train.batch_norm import WARMUP_BATCHES
 from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe
@@ -89,14 +94,10 @@ class EfficientNetModule(pl.LightningModule):
         self.mix = mixer(mixup, cutmix, label_smoothing, num_classes)
         self.seed = seed
         self.unreadable = Unreadable()
-        self.scores = nn.ModuleDict(
-            {
-                "loss": MeanMetric(),
-                "top1": MulticlassAccuracy(num_classes, average="micro"),
-                "top5": MulticlassAccuracy(num_classes, top_k=min(5, num_classes), average="micro"),
-            }
-        )
-        self.confusion = MulticlassConfusionMatrix(num_classes)
+        self.best_top1 = -1.0
+        self._collector = RankingCollector()
+        # What pictures were taken for in the best epoch and in the test, in the first process.
+        self.rankings: dict[str, Ranking] = {}
 
     @property
     def min_image_size(self) -> int:
@@ -161,46 +162,60 @@ class EfficientNetModule(pl.LightningModule):
         return self.optim.configure(self.model, self.trainer, batch_size=self.batch_size)
 
     def validation_step(self, batch: Batch, _: int) -> Mapping[str, Tensor]:
-        """Count what was right; return each picture's loss and class probabilities."""
+        """Keep what is likeliest; return each picture's loss and class probabilities."""
         if batch.unreadable:
             raise UserError(
                 f"data: {batch.unreadable[0]}; a score without this picture would be wrong"
             )
         logits = self(batch.images).float()
         losses = F.cross_entropy(logits, batch.labels, reduction="none")
-        for name, metric in self._metrics():
-            if name == "loss":
-                metric.update(losses)
-            else:
-                metric.update(logits, batch.labels)
-        return {"losses": losses, "probabilities": self.postprocess(logits, batch.images)}
+        probabilities = self.postprocess(logits, batch.images)
+        self._collector.add(batch.indices, batch.labels, probabilities, losses)
+        return {"losses": losses, "probabilities": probabilities}
 
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Log the scores of the validation split."""
-        self._log_scores("val")
+        """Score the validation split; keep what the best epoch took pictures for."""
+        ranking, top1 = self._score("val")
+        if top1 > self.best_top1:
+            self.best_top1 = top1
+            self._keep("val", ranking, "predictions.csv")
 
     def on_test_epoch_end(self) -> None:
-        """Log the scores of the test split."""
-        self._log_scores("test")
+        """Score the test split; keep what its pictures were taken for."""
+        self._keep("test", self._score("test")[0], "predictions_test.csv")
 
-    def on_validation_epoch_start(self) -> None:
-        """Begin to count anew; the confusion matrix of the last time was kept for those who ask."""
-        self.confusion.reset()
+    def _score(self, split: str) -> tuple[Ranking | None, float]:
+        """Return what the first process gathered, and how much of it is right."""
+        ranking = self._collector.gather()
+        scores = from_first({} if ranking is None else scores_of(ranking))
+        # Every process has the same scores; there is nothing to reduce.
+        for name, value in scores.items():
+            self.log(f"{split}/{name}", value, prog_bar=name in ("top1", "loss"))
+        return ranking, scores["top1"]
 
-    on_test_epoch_start = on_validation_epoch_start
+    def _keep(self, split: str, ranking: Ranking | None, file: str) -> None:
+        if ranking is not None:
+            self.rankings[split] = ranking
+            index = data_of(self.trainer).splits[split]
+            path = Path(self.trainer.default_root_dir, file)
+            write_ranking(path, ranking, index.class_names, index.name)
 
-    def _log_scores(self, split: str) -> None:
-        for name, metric in self._metrics():
-            if name != "confusion":
-                # Every process has the same value; there is nothing to reduce.
-                self.log(f"{split}/{name}", metric.compute(), prog_bar=name in ("top1", "loss"))
-                metric.reset()
+    def report(self, data: ClassificationData) -> list[Section]:
+        """Return what a report says of the last split that was scored."""
+        split = next(reversed(self.rankings), None)
+        if split is None:
+            return [never_scored()]
+        return classifier_sections(self.rankings[split], data.splits[split])
 
-    def _metrics(self) -> list[tuple[str, Metric]]:
-        named = [*self.scores.items(), ("confusion", self.confusion)]
-        return [(name, metric) for name, metric in named if isinstance(metric, Metric)]
+    def sample_shots(self, data: ClassificationData, count: int) -> list[Shot]:
+        """Return training pictures as the network sees them."""
+        return [
+            shot(_coloured(sample.image), data.class_names[sample.label])
+            for sample in data.samples(count)
+            if sample.image is not None
+        ]
 
     def on_fit_end(self) -> None:
         """Say what could not be used, if anything."""
@@ -248,3 +263,8 @@ def _stages(asked: Sequence[int] | int, count: int) -> Sequence[int]:
     if wrong:
         raise UserError(f"task.recompute={wrong[0]}: there are stages 0 to {count - 1}")
     return asked
+
+
+def _coloured(image: np.ndarray) -> np.ndarray:
+    """Return a picture ``(H, W, C)`` with three channels, however many it has."""
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
-import torch.distributed as dist
 
 from backbone.errors import UserError, closest
+from backbone.gather import from_first, gathered
 from efficientdet.coco_ap import METRICS, CocoTruth, faster_is_installed, mean_of, twelve
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.postprocess import Detections
@@ -77,6 +77,33 @@ class CocoScores:
     class_ap: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class CocoCurves:
+    """What COCO computes; -1 stands for "no such objects".
+
+    Attributes:
+        precision: ``(10, 101, K, 4, 3)``: IoU from 0.50 in steps of 0.05; recall; classes in
+            order of the labels; all, small, medium and large objects; 1, 10 and
+            ``max_detections`` detections.
+        recall: ``(10, K, 4, 3)``.
+    """
+
+    precision: np.ndarray
+    recall: np.ndarray
+
+
+class Results(NamedTuple):
+    """What was found in the pictures that count.
+
+    Attributes:
+        image_ids: ``(P,)`` int64, increasing.
+        rows: ``(N, 7)`` image id, x, y, w, h, score, category id, in order of the ids.
+    """
+
+    image_ids: np.ndarray
+    rows: np.ndarray
+
+
 class _Part(NamedTuple):
     """What one process was given: ids ``(P,)`` and row counts ``(P,)`` of pictures, their rows."""
 
@@ -116,29 +143,28 @@ class CocoEvaluator:
         self._image_ids.append(image_id)
         self._rows.append(rows)
 
-    def evaluate(self) -> tuple[CocoScores, np.ndarray]:
+    def evaluate(self) -> tuple[CocoScores, Results]:
         """Score the pictures that all processes were given; every process must call this.
 
         The first process scores, the others wait for its scores. A picture that was given twice,
         as samplers that pad do, counts once.
 
         Returns:
-            The scores, and in the first process all result rows ``(N, 7)`` in order of the ids,
-            in the others none.
+            The scores, and in the first process what was found, in the others nothing.
 
         Raises:
             RuntimeError: scoring failed in the first process, which itself raises the reason.
         """
-        parts = _gathered(self._part())
+        parts = gathered(self._part())
         outcome: CocoScores | str = ""
-        results, failure = np.empty((0, 7)), None
+        results, failure = Results(np.empty(0, np.int64), np.empty((0, 7))), None
         if parts is not None:
             try:
-                image_ids, results = _merged(parts)
-                outcome = self.score(results, image_ids)
+                results = _merged(parts)
+                outcome = self.score(results.rows, results.image_ids)
             except Exception as error:  # the others wait and must hear of it, whatever it is
                 outcome, failure = repr(error), error
-        outcome = _from_first(outcome)
+        outcome = from_first(outcome)
         if failure is not None:
             raise failure
         if isinstance(outcome, str):
@@ -152,6 +178,10 @@ class CocoEvaluator:
             results: ``(N, 7)``.
             image_ids: ``(P,)``, pictures that count: all of the index, or those looked at.
         """
+        return self.curves(results, image_ids)[0]
+
+    def curves(self, results: np.ndarray, image_ids: np.ndarray) -> tuple[CocoScores, CocoCurves]:
+        """Return what `score` does and the curves that it comes from."""
         most = self.options.max_detections
         precision, recall = self._truth.curves(results, image_ids, max_detections=most)
         metrics = dict(zip(self.options.metrics, twelve(precision, recall), strict=True))
@@ -159,11 +189,12 @@ class CocoEvaluator:
             metrics["VOC_AP50"] = mean_of(voc_ap(self.index, results, image_ids))
         ids = self.index.category_ids
         positions = np.searchsorted(np.sort(ids), ids)
+        curves = CocoCurves(precision[:, :, positions], recall[:, positions])
         class_ap = {
-            name: mean_of(precision[:, :, position, 0, -1])
-            for name, position in zip(self.index.class_names, positions, strict=True)
+            name: mean_of(curves.precision[:, :, label, 0, -1])
+            for label, name in enumerate(self.index.class_names)
         }
-        return CocoScores(metrics, class_ap)
+        return CocoScores(metrics, class_ap), curves
 
     @cached_property
     def _truth(self) -> CocoTruth:
@@ -175,34 +206,13 @@ class CocoEvaluator:
         return _Part(np.array(self._image_ids, np.int64), counts, rows)
 
 
-def _gathered(own: _Part) -> list[_Part] | None:
-    """Return the parts of all processes in the first, None in the others."""
-    if not _several():
-        return [own]
-    parts = [own] * dist.get_world_size() if dist.get_rank() == 0 else None
-    dist.gather_object(own, parts)
-    return parts
-
-
-def _from_first(own: CocoScores | str) -> CocoScores | str:
-    """Return what the first process has."""
-    box = [own]
-    if _several():
-        dist.broadcast_object_list(box)
-    return box[0]
-
-
-def _several() -> bool:
-    return dist.is_available() and dist.is_initialized()
-
-
-def _merged(parts: Sequence[_Part]) -> tuple[np.ndarray, np.ndarray]:
+def _merged(parts: Sequence[_Part]) -> Results:
     """Return the pictures' ids and their rows, both in order of the ids and each once."""
     image_ids, counts, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
     unique, first = np.unique(image_ids, return_index=True)
     once = np.isin(np.arange(len(image_ids)), first)
     rows = rows[np.repeat(once, counts)]
-    return unique, rows[np.argsort(rows[:, 0], kind="stable")]
+    return Results(unique, rows[np.argsort(rows[:, 0], kind="stable")])
 
 
 def write_results(path: Path, results: np.ndarray) -> None:

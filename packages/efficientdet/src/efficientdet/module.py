@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from backbone.errors import UserError, closest
+from backbone.report.page import Section, Shot
+from backbone.report.run import never_scored
 from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe, clip_each
 from backbone.train.unreadable import Unreadable
@@ -22,6 +23,7 @@ from efficientdet.evaluation import (
     CocoEvaluator,
     CocoScores,
     EvaluationOptions,
+    Results,
     write_class_ap,
     write_results,
 )
@@ -30,6 +32,7 @@ from efficientdet.matcher import assign
 from efficientdet.models import create_model
 from efficientdet.postprocess import METHODS, Detections, postprocess
 from efficientdet.predictor import in_source
+from efficientdet.report import detector_sections, sample_shot
 
 # Class logits and box codes by level.
 Outputs = tuple[list[Tensor], list[Tensor]]
@@ -87,6 +90,8 @@ class EfficientDetModule(pl.LightningModule):
         self.unreadable = Unreadable()
         self.class_ap: dict[str, float] = {}
         self.best_map = -1.0
+        # What was found in the best epoch and in the test, in the first process.
+        self.results: dict[str, Results] = {}
         self.evaluation = EvaluationOptions(**(evaluation or {}))
         self._evaluator: CocoEvaluator | None = None
 
@@ -224,24 +229,38 @@ class EfficientDetModule(pl.LightningModule):
             self.best_map = scores.metrics["mAP"]
             self.class_ap = scores.class_ap
             if self.trainer.is_global_zero:
+                self.results["val"] = results
                 folder = Path(self.trainer.default_root_dir)
-                write_results(folder / "predictions.json", results)
+                write_results(folder / "predictions.json", results.rows)
                 write_class_ap(folder / "class_ap.csv", scores.class_ap)
 
     def on_test_epoch_end(self) -> None:
         """Score the test split."""
-        self.class_ap = self._score("test")[0].class_ap
+        scores, results = self._score("test")
+        self.class_ap = scores.class_ap
         if self.trainer.is_global_zero:
+            self.results["test"] = results
             folder = Path(self.trainer.default_root_dir)
             write_class_ap(folder / "class_ap_test.csv", self.class_ap)
 
-    def _score(self, split: str) -> tuple[CocoScores, np.ndarray]:
+    def _score(self, split: str) -> tuple[CocoScores, Results]:
         assert self._evaluator is not None
         scores, results = self._evaluator.evaluate()
         # Every process has the same scores; there is nothing to reduce.
         for name, value in scores.metrics.items():
             self.log(f"{split}/{name}", value, prog_bar=name in ("mAP", "AP50"))
         return scores, results
+
+    def report(self, data: DetectionData) -> list[Section]:
+        """Return what a report says of the last split that was scored."""
+        split = next(reversed(self.results), None)
+        if split is None:
+            return [never_scored()]
+        return detector_sections(self.results[split], data.splits[split], self.evaluation)
+
+    def sample_shots(self, data: DetectionData, count: int) -> list[Shot]:
+        """Return training pictures as the network sees them."""
+        return [sample_shot(sample) for sample in data.samples(count)]
 
     def on_fit_end(self) -> None:
         """Say what could not be used, if anything."""

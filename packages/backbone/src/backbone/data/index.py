@@ -27,6 +27,10 @@ class ImageIndex(Protocol):
         """Return picture ``i`` to be decoded later; UnreadableError may come now or then."""
         ...
 
+    def name(self, i: int) -> str:
+        """Return what picture ``i`` is called."""
+        ...
+
     def subset(self, rows: np.ndarray) -> "ImageIndex":
         """Return the pictures at ``rows``."""
         ...
@@ -45,6 +49,10 @@ class FileIndex:
         """Return picture ``i``; see `open_picture`."""
         return open_picture(self.root / str(self.file_names[i]))
 
+    def name(self, i: int) -> str:
+        """Return the path of picture ``i`` in ``root``."""
+        return str(self.file_names[i])
+
     def subset(self, rows: np.ndarray) -> "FileIndex":
         """Return the pictures at ``rows``."""
         return FileIndex(self.root, self.file_names[rows], self.labels[rows], self.class_names)
@@ -61,6 +69,10 @@ class ArrayIndex:
     def source(self, i: int) -> Source:
         """Return picture ``i``."""
         return Decoded(self.pictures[i])
+
+    def name(self, i: int) -> str:
+        """Return the number of picture ``i``; files of their own these pictures have none."""
+        return f"picture {i}"
 
     def subset(self, rows: np.ndarray) -> "ArrayIndex":
         """Return the pictures at ``rows``."""

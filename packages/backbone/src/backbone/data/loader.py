@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -82,6 +83,14 @@ class EpochData(pl.LightningDataModule):
     @abstractmethod
     def training_set(self, stage: Stage) -> Dataset[Any]:
         """Return the training split as a stage shows it, to be indexed by a `Draw`."""
+
+    def samples(self, count: int) -> list[Any]:
+        """Return some training pictures as the network sees them at the end of a training."""
+        if "train" not in self.splits:
+            return []
+        shown = self.training_set(self.last_stage)
+        sampler = EpochSampler(self.num_pictures("train"), seed=self.seed, batch_size=1)
+        return [shown[draw] for draw in islice(sampler, count)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the epoch that a resumed training begins with, and the stages it goes through.

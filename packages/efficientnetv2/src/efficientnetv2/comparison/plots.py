@@ -1,28 +1,24 @@
 """What a comparison found, as pictures."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from backbone.report.charts import new_figure
 from efficientnetv2.comparison.projection import Projection
 from efficientnetv2.comparison.throughput import Outcome
 from efficientnetv2.comparison.training import Trained
 
-SIZE = (7.0, 4.5)
-DPI = 120
-
 
 def plot_accuracy(
-    path: Path, outcomes: Sequence[Outcome], projections: Sequence[Projection | None]
-) -> Path | None:
+    outcomes: Sequence[Outcome], projections: Sequence[Projection | None]
+) -> Figure | None:
     """Draw the paper's accuracy against its hours, and against those projected from here.
 
     Returns:
-        The file; none is written if no row has an accuracy.
+        The figure, None if no row has an accuracy.
     """
-    figure = Figure(SIZE, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure()
     both = zip(outcomes, projections, strict=True)
     measured = [
         (p.hours.median, o.row.top1, o.row.name) for o, p in both if p and o.row.top1 is not None
@@ -42,18 +38,16 @@ def plot_accuracy(
         return None
     axes.margins(x=0.15)  # for the names
     axes.legend()
-    figure.savefig(path, dpi=DPI)
-    return path
+    return figure
 
 
-def plot_throughput(path: Path, outcomes: Sequence[Outcome]) -> Path | None:
+def plot_throughput(outcomes: Sequence[Outcome]) -> Figure | None:
     """Draw the pictures a second of training steps against the size, a line a row.
 
     Returns:
-        The file; none is written if no row was measured.
+        The figure, None if no row was measured.
     """
-    figure = Figure(SIZE, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure()
     for outcome in outcomes:
         if outcome.failure is None:
             sizes = [part.size for part in outcome.parts]
@@ -69,14 +63,12 @@ def plot_throughput(path: Path, outcomes: Sequence[Outcome]) -> Path | None:
     axes.margins(y=0.1)
     axes.set_ylim(bottom=0)
     axes.legend()
-    figure.savefig(path, dpi=DPI)
-    return path
+    return figure
 
 
-def plot_scores(path: Path, results: Sequence[Trained], *, metric: str, target: float) -> None:
+def plot_scores(results: Sequence[Trained], *, metric: str, target: float) -> Figure:
     """Draw the score of every seed against the time, a colour a row."""
-    figure = Figure(SIZE, layout="constrained")
-    axes = figure.subplots()
+    figure, axes = new_figure()
     for number, result in enumerate(results):
         for i, curve in enumerate(result.curves.values()):
             label = _plain(result.row.name) if i == 0 else None
@@ -85,7 +77,7 @@ def plot_scores(path: Path, results: Sequence[Trained], *, metric: str, target: 
     axes.set(xlabel="minutes", ylabel=_plain(metric))
     if any(result.curves for result in results):
         axes.legend()
-    figure.savefig(path, dpi=DPI)
+    return figure
 
 
 def _plain(text: str) -> str:

@@ -1,20 +1,15 @@
 """What a comparison found, as files: CSV, JSON and a page."""
 
-import base64
 import csv
 import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
-from efficientnetv2.comparison.tables import Table
+from matplotlib.figure import Figure
 
-_STYLE = (
-    "body{font:15px sans-serif;margin:2em;max-width:75em}table{border-collapse:collapse}"
-    "td,th{border:1px solid #bbb;padding:.25em .6em;text-align:right}"
-    "td:first-child,th:first-child{text-align:left}img{max-width:100%}"
-)
+from backbone.report.charts import svg_of
+from backbone.report.page import Chart, Section, Table, Text, write_page
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -44,34 +39,27 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_page(
-    path: Path, *, title: str, notes: Sequence[str], tables: Sequence[Table], plots: Sequence[Path]
+def write_comparison(
+    path: Path,
+    *,
+    title: str,
+    notes: Sequence[str],
+    tables: Sequence[Table],
+    figures: Mapping[str, Figure],
 ) -> None:
-    """Write a page that needs no other file and no network.
+    """Write the page.
 
     Args:
         path: where to.
         title: its heading.
         notes: paragraphs on how to read it.
         tables: what was found.
-        plots: PNG files, which the page takes in.
+        figures: what was drawn, by its name.
     """
-    parts = [
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>',
-        f"<style>{_STYLE}</style><h1>{escape(title)}</h1>",
-        *(f"<p>{escape(note)}</p>" for note in notes),
-        *map(_table, tables),
+    charts = [Chart(name.capitalize(), svg_of(figure)) for name, figure in figures.items()]
+    sections = [
+        Section("What was found", tables),
+        Section("Drawn", charts),
+        Section("How to read it", [Text(note) for note in notes]),
     ]
-    for plot in plots:
-        content = base64.b64encode(plot.read_bytes()).decode()
-        parts.append(f'<p><img alt="{escape(plot.stem)}" src="data:image/png;base64,{content}">')
-    path.write_text("\n".join([*parts, "</html>", ""]), encoding="utf-8")
-
-
-def _table(table: Table) -> str:
-    lines = [f"<h2>{escape(table.title)}</h2><table>", _line(table.columns, "th")]
-    return "\n".join([*lines, *(_line(row, "td") for row in table.rows), "</table>"])
-
-
-def _line(cells: Sequence[str], tag: str) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+    write_page(path, title=title, summary="Written by tools/compare.py.", sections=sections)

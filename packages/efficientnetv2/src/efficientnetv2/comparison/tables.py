@@ -1,8 +1,8 @@
 """What a comparison found, as tables for the terminal, the page and W&B."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from backbone.report.page import Table
 from efficientnetv2.comparison.projection import Projection, Ratio, Spread
 from efficientnetv2.comparison.rows import Row
 from efficientnetv2.comparison.seeds import Estimate, Learnt, SpeedUp
@@ -13,15 +13,6 @@ SPEED = (
     "images/s", "loader images/s", "peak GiB",
 )  # fmt: skip
 TIME = ("row", "hours", "least to most", "steps alone", "paper's hours", "paper's top-1")
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A title, the columns' names, and cells as they are shown."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 def throughput_tables(

@@ -149,7 +149,7 @@ def _train_one(result: Trained, plan: Plan, seed: int, folder: Path) -> None:
 def overrides(row: Row, plan: Plan, seed: int) -> list[str]:
     """Return what `tools/train.py` is told; of a key that comes twice the later counts."""
     card = row.model.replace("efficientnetv2_", "v2_").removeprefix("efficientnet_")
-    words = [f"model={card}", "logger=csv"]
+    words = [f"model={card}", "logger=csv", "report=false"]
     if row.recipe == "v2":
         words += ["task=clsv2"] + (["recipe.source=paper"] if plan.source == "paper" else [])
     else:

@@ -1,0 +1,1 @@
+"""Pages that say what a run came to, each one file that needs no network."""

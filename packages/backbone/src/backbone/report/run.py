@@ -1,0 +1,72 @@
+"""The report of a run: what its task has to say, how it went and with what it was made."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from backbone.report.page import Gallery, Section, Shot, Text, write_page
+from backbone.report.training import making_section, read_metrics, training_section
+from backbone.timing.machine import describe
+
+log = logging.getLogger(__name__)
+
+# Augmented pictures that are shown.
+NUM_SAMPLES = 12
+
+
+class Told(Protocol):
+    """A task's module, which knows what it scored last."""
+
+    def report(self, data: Any) -> list[Section]:
+        """Return what there is to say about the scores."""
+        ...
+
+    def sample_shots(self, data: Any, count: int) -> list[Shot]:
+        """Return training pictures as the network sees them."""
+        ...
+
+
+def write_report(folder: Path, *, title: str, module: Told, data: Any, config: str) -> Path:
+    """Write ``report.html`` into a run's folder; return its path.
+
+    Args:
+        folder: where ``metrics.csv`` lies, if it was trained.
+        title: the page's heading.
+        module: what was trained or scored.
+        data: its data.
+        config: the configuration as text.
+    """
+    metrics = read_metrics(folder / "metrics.csv")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    shots = module.sample_shots(data, NUM_SAMPLES)
+    seen = Gallery("Training pictures as the network sees them", shots, data.class_names)
+    path = folder / "report.html"
+    write_page(
+        path,
+        title=title,
+        summary=os.path.relpath(folder),
+        sections=[
+            *module.report(data),
+            *([training_section(metrics)] if metrics else []),
+            Section("Augmented", [seen] if shots else [Text("There is no training split.")]),
+            making_section(config, describe(device)),
+        ],
+    )
+    return path
+
+
+def try_report(folder: Path, **told: Any) -> Path | None:
+    """Write a report as `write_report` does; if that fails, say why: the run itself is done."""
+    try:
+        return write_report(folder, **told)
+    except Exception as error:  # whatever it is, weights and scores are worth more
+        log.warning("no report could be written: %s", error, exc_info=True)
+        return None
+
+
+def never_scored() -> Section:
+    """Return what a report says in place of scores that there are not."""
+    return Section("At a glance", [Text("This run was never scored.", "warn")])
