@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from _help import help_text
 
 TOOLS = Path(__file__).parent.parent / "tools"
 PROGRAM = """
@@ -24,4 +26,15 @@ def test_help_and_mistakes_need_nothing_heavy(tool: str, argument: str, code: in
     done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=TOOLS.parent)
     assert done.returncode == code, done.stderr
     assert done.stdout.splitlines()[-1] == "heavy:"
-    assert ("is powered by Hydra" in done.stdout) == (code == 0)
+    assert (f"uv run tools/{tool}.py" in done.stdout) == (code == 0)
+
+
+@pytest.mark.parametrize("tool", sorted(path.stem for path in TOOLS.glob("[!_]*.py")))
+def test_help_tells_every_key_of_the_tool(tool: str) -> None:
+    config = yaml.safe_load((TOOLS.parent / "configs" / f"{tool}.yaml").read_text())
+    plain = {key for key, value in config.items() if not isinstance(value, dict)} - {"defaults"}
+    lines = help_text(tool, "Purpose.").splitlines()
+    assert lines[0] == "Purpose."
+    told = [line.strip().split("=")[0] for line in lines if "=" in line]
+    assert plain <= set(told)
+    assert max(map(len, lines)) <= 110

@@ -19,6 +19,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # (OMP_WAIT_POLICY=PASSIVE) slows the many short operations of small networks.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
+from _help import help_text
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException
@@ -216,11 +217,13 @@ def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
         finally:
             _remove_empty(Path(config.paths.output_dir))
 
+    if {"-h", "--help"} & set(sys.argv):
+        print(help_text(config_name, str(job.__doc__).strip().splitlines()[0]))
+        return
     with mistakes_told():
         check_overrides(config_name, sys.argv[1:])
     # What is put together before this point needs none of them, and one imports torch: seconds.
-    if not {"-h", "--help"} & set(sys.argv):
-        register_resolvers()
+    register_resolvers()
     hydra.main(str(CONFIGS), config_name, version_base="1.3")(guarded)()
 
 
