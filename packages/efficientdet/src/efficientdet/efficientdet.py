@@ -151,6 +151,7 @@ class EfficientDet(nn.Module):
                 self.spec.levels,
                 scale=self.spec.anchor_scale,
                 aspects=self.spec.aspects,
+                octaves=self.spec.octaves,
                 device=images.device,
             )
         return self._anchors[key]

@@ -118,6 +118,7 @@ def _adopted(spec: DetSpec, theirs: DetSpec, given: Mapping[str, Any]) -> DetSpe
         backbone=theirs.backbone,
         aspects=given.get("aspects", theirs.aspects),
         anchor_scale=given.get("anchor_scale", theirs.anchor_scale),
+        octaves=given.get("octaves", theirs.octaves),
     )
 
 

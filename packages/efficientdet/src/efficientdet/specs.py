@@ -4,6 +4,7 @@ The paper's scaling equations do not reproduce the published networks (D2's widt
 D7's resolution): the official table is the definition. Nothing here imports torch.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
@@ -13,6 +14,8 @@ from backbone.specs import Act, NetSpec
 
 Fusion = Literal["fast", "sum"]
 Aspects = Literal["exact", "rounded"]
+# Sides of the anchors at one place, relative to the smallest: thirds of an octave.
+OCTAVES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,9 @@ class DetSpec:
 
     ``aspects`` are the sides of the anchors that are not square, relative to the square one:
     ``exact`` is sqrt 2 and its inverse, as in the official code since September 2020; ``rounded``
-    is 1.4 and 0.7, with which the published D0 to D7x were trained.
+    is 1.4 and 0.7, with which the published D0 to D7x were trained. Three numbers are widths over
+    heights of anchors of one area. ``octaves`` are the sides of a place's three square anchors,
+    relative to ``anchor_scale`` strides. Both have three values, as the heads have nine outputs.
 
     ``backbone_survival`` is the backbone's stochastic-depth survival probability: D0 trains
     without stochastic depth, all others with 0.8. ``epochs`` is the length of the official
@@ -39,17 +44,27 @@ class DetSpec:
     head_repeats: int
     max_level: int = 7
     anchor_scale: float = 4.0
-    aspects: Aspects = "exact"
+    aspects: Aspects | tuple[float, ...] = "exact"
     fusion: Fusion = "fast"
     act: Act = "silu"
     backbone_survival: float = 0.8
     epochs: int = 300
     min_level: int = 3
+    octaves: tuple[float, ...] = OCTAVES
 
     def __post_init__(self) -> None:
-        """Refuse words that no detector knows."""
-        for key, choices in (("aspects", Aspects), ("fusion", Fusion), ("act", Act)):
+        """Refuse words that no detector knows, and anchors that are none."""
+        for key, choices in (("fusion", Fusion), ("act", Act)):
             closest(getattr(self, key), get_args(choices), what=f"model.{key}")
+        if isinstance(self.aspects, str):
+            closest(self.aspects, get_args(Aspects), what="model.aspects")
+        else:
+            object.__setattr__(self, "aspects", _three("aspects", self.aspects, "[1.0,2.0,0.5]"))
+        object.__setattr__(self, "octaves", _three("octaves", self.octaves, "[1.0,1.26,1.59]"))
+        if not _is_side(self.anchor_scale):
+            raise UserError(
+                f"model.anchor_scale={self.anchor_scale}: expected a number of strides, such as 4.0"
+            )
 
     @property
     def levels(self) -> range:
@@ -94,6 +109,23 @@ def both_sides(image_size: int | Sequence[int]) -> tuple[int, int]:
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise UserError(f"image_size={image_size}: expected pixels, such as 512 or [384,512]")
     return sides[0], sides[1]
+
+
+def _three(key: str, values: Any, example: str) -> tuple[float, ...]:
+    """Return three numbers above 0 in a tuple, as checkpoints and command lines have lists."""
+    several = isinstance(values, Sequence) and not isinstance(values, str)
+    if not several or len(values) != len(OCTAVES) or not all(map(_is_side, values)):
+        words = "exact, rounded or " if key == "aspects" else ""
+        raise UserError(
+            f"model.{key}={list(values) if several else values}: expected {words}three numbers "
+            f"above 0, such as {example}"
+        )
+    return tuple(map(float, values))
+
+
+def _is_side(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 < value < math.inf
 
 
 def _spec(name: str, backbone: str, *numbers: int, **rest: float | str) -> DetSpec:

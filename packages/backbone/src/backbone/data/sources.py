@@ -175,13 +175,13 @@ def groups_of(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+def ahead(work: Callable[[T], R], items: Iterable[T], *, readers: int = _READERS) -> Iterator[R]:
     """Yield ``work(item)`` in order; threads are a few items ahead of who takes the results."""
     waiting: deque[Future[R]] = deque()
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(readers) as pool:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > AHEAD:
+            if len(waiting) > max(AHEAD, 2 * readers):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

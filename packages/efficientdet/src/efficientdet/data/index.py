@@ -1,7 +1,7 @@
 """One split of a detection data set as flat arrays, and the checks every reader shares."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PureWindowsPath
 
@@ -13,6 +13,8 @@ from efficientdet.data.repairs import OUTSIDE, repair_boxes
 NUM_SAMPLED_PICTURES = 8
 # Score rows are float64, which has every integer up to here.
 MAX_IMAGE_ID = 2**53
+# Of each repair so many objects are named, all are counted.
+MAX_PLACES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class AnnotationIndex:
         class_names: ``K`` names.
         category_ids: ``(K,)`` int64; ``category_ids[label]`` is the id in the files.
         repairs: How often each repair was made; empty when all was sound.
+        places: Where the files have what repairs of boxes were made on, the first of each.
     """
 
     image_dir: Path
@@ -97,6 +100,7 @@ class AnnotationIndex:
     class_names: tuple[str, ...]
     category_ids: np.ndarray
     repairs: dict[str, int]
+    places: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -142,7 +146,14 @@ def build_index(
     ordered = [pictures[i] for i in order]
     _check_pictures(ordered, source)
     sizes = np.array([(picture.width, picture.height) for picture in ordered], dtype=np.int32)
-    columns, more_repairs = _pack_objects(objects, np.argsort(order), sizes, source)
+    columns, repaired = _pack_objects(objects, np.argsort(order), sizes, source)
+    counts = {name: len(rows) for name, rows in repaired.items()}
+    places = {
+        name: tuple(
+            f"{ordered[owner].file_name}: {objects.place(row)}" for row, owner in rows[:MAX_PLACES]
+        )
+        for name, rows in repaired.items()
+    }
     index = AnnotationIndex(
         image_dir=image_dir,
         file_names=np.array([picture.file_name for picture in ordered]),
@@ -151,7 +162,8 @@ def build_index(
         **columns,
         class_names=tuple(class_names),
         category_ids=np.array(category_ids, dtype=np.int64),
-        repairs={**(repairs or {}), **more_repairs},
+        repairs={**(repairs or {}), **counts},
+        places=places,
     )
     check_files(index, source)
     return index
@@ -173,21 +185,25 @@ def _columns(pictures: Sequence[PictureRecord]) -> Objects:
 
 def _pack_objects(
     objects: Objects, ranks: np.ndarray, sizes: np.ndarray, source: Path
-) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-    """Return the arrays with one row per kept box, with their offsets, and the repairs.
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return the arrays with one row per kept box, with their offsets, and what was repaired.
 
-    ``ranks`` are the places that the pictures have in order of their ids.
+    ``ranks`` are the places that the pictures have in order of their ids. Of each repair there is
+    a row an object: its position among the objects, and that of its picture.
     """
     owners = ranks[objects.owners]
     rows = np.argsort(owners, kind="stable")
     owners, raw = owners[rows], objects.boxes[rows]
     _check_finite(raw, lambda i: objects.place(rows[i]), source)
     boxes, keep, repairs = repair_boxes(raw, sizes[owners])
-    if len(rows) and repairs.get(OUTSIDE) == len(rows):
+    if len(rows) and OUTSIDE in repairs and repairs[OUTSIDE].all():
         raise UserError(
             f"{source}: all {len(rows)} boxes lie outside their pictures, such as that of "
             f"{objects.place(rows[0])}; check the unit and the order of the coordinates"
         )
+    repaired = {
+        name: np.stack([rows[mask], owners[mask]], axis=1) for name, mask in repairs.items()
+    }
     boxes, rows = boxes[keep], rows[keep]
     areas = objects.areas[rows]
     box_areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
@@ -199,7 +215,7 @@ def _pack_objects(
         "crowd": objects.crowd[rows],
         "areas": np.where(np.isfinite(areas), areas, box_areas),
     }
-    return columns, repairs
+    return columns, repaired
 
 
 def _check_pictures(ordered: Sequence[PictureRecord], source: Path) -> None:

@@ -9,8 +9,8 @@ OUTSIDE = "boxes outside the picture dropped"
 
 def repair_boxes(
     raw: np.ndarray, sizes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Return ``(N, 4)`` clipped boxes, the ``(N,)`` mask of those to keep, and the counts."""
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return ``(N, 4)`` clipped boxes, the ``(N,)`` mask of those to keep, and of each repair."""
     limits = np.concatenate([sizes, sizes], axis=1)
     boxes = np.clip(raw, 0, limits)
     extent = raw[:, 2:] - raw[:, :2]
@@ -22,10 +22,10 @@ def repair_boxes(
     outside = sound & (stored[:, 2:] <= stored[:, :2]).any(axis=1)
     keep = sound & ~outside
     clipped = keep & (np.abs(boxes - raw) > CLIP_TOLERANCE).any(axis=1)
-    counts = {
+    repaired = {
         "inverted boxes dropped": inverted,
         "zero-size boxes dropped": flat,
         OUTSIDE: outside,
         "boxes clipped to the picture": clipped,
     }
-    return boxes, keep, {name: int(mask.sum()) for name, mask in counts.items() if mask.any()}
+    return boxes, keep, {name: mask for name, mask in repaired.items() if mask.any()}

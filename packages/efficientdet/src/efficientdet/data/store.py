@@ -23,7 +23,7 @@ from efficientdet.data.index import AnnotationIndex, check_files
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # of the entries, and of what the readers make of a file
+VERSION = 2  # of the entries, and of what the readers make of a file
 MIN_BYTES = 16 * 2**20  # smaller files are read in a moment
 ARRAYS = tuple(field.name for field in fields(AnnotationIndex) if field.type is np.ndarray)
 Read = Callable[[Path, Path], AnnotationIndex]
@@ -88,6 +88,7 @@ def _load(entry: Path, image_dir: Path) -> AnnotationIndex | None:
                 image_dir=image_dir,
                 class_names=tuple(about["class_names"]),
                 repairs=about["repairs"],
+                places={name: tuple(found) for name, found in about["places"].items()},
                 **arrays,
             )
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -115,6 +116,7 @@ def _write(index: AnnotationIndex, entry: Path) -> None:
     about: dict[str, Any] = {
         "class_names": index.class_names,
         "repairs": index.repairs,
+        "places": index.places,
         "checksums": {name: _checksum(getattr(index, name)) for name in ARRAYS},
     }
     part = entry.with_name(f".{entry.name}-{uuid4().hex}")

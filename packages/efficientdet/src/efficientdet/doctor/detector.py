@@ -1,0 +1,100 @@
+"""Checks a detection data set: files, boxes, classes, duplicates, anchors, score, samples."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backbone.data.pictures import Source
+from backbone.doctor.diagnosis import Diagnosis, Options
+from backbone.doctor.duplicates import Duplicates, duplicate_findings, find_duplicates
+from backbone.doctor.files import Look, file_findings, look_at, look_through, spread
+from backbone.doctor.findings import Finding
+from backbone.doctor.page import classes_section, duplicates_section
+from efficientdet.data.dataset import open_picture
+from efficientdet.data.index import AnnotationIndex
+from efficientdet.doctor.fit import fit_anchors
+from efficientdet.doctor.lists import picture_name
+from efficientdet.doctor.orientation import orientation_findings
+from efficientdet.doctor.page import augmented_section
+from efficientdet.doctor.quick import Splits, class_counts, index_findings
+from efficientdet.doctor.truth import truth_findings
+from efficientdet.evaluation import EvaluationOptions
+from efficientdet.specs import DetSpec
+
+if TYPE_CHECKING:
+    from efficientdet.data.module import DetectionData
+
+
+def diagnose(
+    data: "DetectionData", spec: DetSpec, options: Options, *, evaluation: EvaluationOptions
+) -> Diagnosis:
+    """Check all of a data set.
+
+    Args:
+        data: told by its network how pictures are to be seen.
+        spec: the detector, whose anchors are measured.
+        options: how thoroughly.
+        evaluation: how a training scores.
+    """
+    splits: Splits = data.splits
+    findings = index_findings(splits, data.size)
+    of_pictures, found = _look(splits, options)
+    findings += of_pictures
+    scores = {}
+    for split, index in splits.items():
+        if split != "train":
+            of_truth, scores[split] = truth_findings(split, index, evaluation)
+            findings += of_truth
+    fit = fit_anchors(splits, spec, data.size, options, crowd=data.crowd)
+    findings += fit.findings
+    counts = class_counts(splits)
+    rows = spread(len(splits["train"]), options.samples).tolist()
+    dataset = data.training_set(data.last_stage)
+    sections = [
+        classes_section(counts, data.class_names, things="objects"),
+        *fit.sections,
+        duplicates_section(found, partial(_name, splits), partial(_pixels, splits)),
+        augmented_section(dataset, rows, data.class_names, seed=options.seed),
+    ]
+    facts: dict[str, Any] = {
+        "image_size": list(data.size),
+        "pictures": {split: len(index) for split, index in splits.items()},
+        "classes": {
+            split: dict(zip(data.class_names, of_split.tolist(), strict=True))
+            for split, of_split in counts.items()
+        },
+        "truth_ap": scores,
+        **fit.facts,
+    }
+    return Diagnosis(findings, facts, sections, fit.files)
+
+
+def _look(splits: Splits, options: Options) -> tuple[list[Finding], Duplicates]:
+    """Read the pictures; return what is wrong with them, and which look alike."""
+    findings, looks = [], {}
+    for split, index in splits.items():
+        rows = spread(len(index), options.pictures).tolist()
+        looks[split] = look_through(split, partial(_look_at, index), len(index), rows=rows)
+        findings += file_findings(split, looks[split], len(rows), partial(picture_name, index))
+        findings += orientation_findings(split, index, looks[split])
+    found = find_duplicates(looks)
+    return findings + duplicate_findings(found, partial(_name, splits)), found
+
+
+def _look_at(index: AnnotationIndex, row: int) -> Look:
+    return look_at(partial(_open, index, row), index.image_dir / str(index.file_names[row]))
+
+
+def _open(index: AnnotationIndex, row: int) -> Source:
+    width, height = index.sizes[row].tolist()
+    path = index.image_dir / str(index.file_names[row])
+    return open_picture(path, width=width, height=height)
+
+
+def _pixels(splits: Splits, split: str, row: int) -> np.ndarray:
+    return _open(splits[split], row).whole()
+
+
+def _name(splits: Splits, split: str, row: int) -> str:
+    return picture_name(splits[split], row)

@@ -1,0 +1,55 @@
+"""Which checks are for which data set: what `doctor` does in full, and `train` in a moment."""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from backbone.doctor.diagnosis import Diagnosis, Options
+    from backbone.doctor.findings import Finding
+
+log = logging.getLogger(__name__)
+
+# Checks whose findings data modules log themselves.
+_TOLD = ("repaired",)
+
+
+def diagnose(data: Any, module: Any, options: "Options") -> "Diagnosis":
+    """Check all of a data set.
+
+    Args:
+        data: the data module.
+        module: the task's, whose network the data are for.
+        options: how thoroughly.
+    """
+    if _detects(module):
+        from efficientdet.doctor import detector
+
+        return detector.diagnose(data, module.model.spec, options, evaluation=module.evaluation)
+    from backbone.doctor import classifier
+
+    return classifier.diagnose(data, options)
+
+
+def tell_quickly(data: Any, module: Any) -> None:
+    """Log what a training should know of its data, in a moment; hints are only counted."""
+    from backbone.doctor.findings import line, ordered, tally
+
+    findings = ordered(_check_quickly(data, module))
+    for finding in findings:
+        if finding.severity != "hint" and finding.check not in _TOLD:
+            log.warning("data: %s", line(finding))
+    log.info("data: %s at first sight; tools/doctor.py looks closer", tally(findings))
+
+
+def _check_quickly(data: Any, module: Any) -> "list[Finding]":
+    if _detects(module):
+        from efficientdet.doctor import quick
+
+        return quick.check_quickly(data, module.model.spec)
+    from backbone.doctor import quick
+
+    return quick.check_quickly(data)
+
+
+def _detects(module: Any) -> bool:
+    return hasattr(module.model, "bifpn")
