@@ -176,7 +176,9 @@ def test_data_set_proposes_and_the_command_line_decides() -> None:
     assert config.trainer.max_epochs == 3
 
 
-@pytest.mark.parametrize("loggers", ["wandb", "tensorboard", "csv", "none", "[wandb,tensorboard]"])
+@pytest.mark.parametrize(
+    "loggers", ["wandb", "tensorboard", "mlflow", "csv", "none", "[wandb,tensorboard]"]
+)
 def test_loggers_combine(loggers: str) -> None:
     keys = set(composed(f"logger={loggers}").logger)
     named = set(loggers.strip("[]").split(",")) - {"none"}
@@ -195,7 +197,7 @@ def test_loggers_combine(loggers: str) -> None:
         (["task=cls", "backbone=timm/resnet50"], "key 'backbone' is unknown"),
         (["task=cls", "model=lite5"], "model=lite5: did you mean lite"),
         (["data=cocoo"], "data=cocoo: .*did you mean coco"),
-        (["logger=[wandb,foo]"], "logger=foo: .*available: csv, none, tensorboard, wandb"),
+        (["logger=[wandb,foo]"], "logger=foo: .*available: csv, mlflow, none, tensorboard, wandb"),
         (["optim.lr=fast"], "optim.lr=fast: expected a number"),
         (["data.read.num_train=true"], "expected a number"),
         (["trainer.deterministic=2"], "expected true or false"),

@@ -25,6 +25,7 @@ TINY = (
     "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
     "trainer.log_every_n_steps=1",
+    "report=false",
 )
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from _doctors import tell_quickly
 from _launch import run
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,6 +26,7 @@ def train(config: DictConfig) -> None:
     from pytorch_lightning.utilities import rank_zero_only
 
     from backbone.errors import UserError, closest
+    from backbone.report.run import try_report
     from backbone.timing.memory import keep_memory
     from backbone.train.resume import check_resumable
     from backbone.train.trackers import FailSafe
@@ -50,6 +52,7 @@ def train(config: DictConfig) -> None:
     main_process = getattr(rank_zero_only, "rank", 0) == 0
     if main_process:
         data.check(("val", "test"))
+        tell_quickly(data, module)
 
     loggers = [
         logger if isinstance(logger, CSVLogger) else FailSafe(logger)
@@ -76,13 +79,19 @@ def train(config: DictConfig) -> None:
             config.trainer.check_val_every_n_epoch,
             config.trainer.limit_val_batches,
         )
-        return
-    best = checkpoint.best_model_path
-    if trainer.is_global_zero:
-        log.info("best %s %.4f: %s", config.monitor, float(checkpoint.best_model_score), best)
-    if "test" in data.splits:
-        with _signals_told(trainer):
-            trainer.test(module, datamodule=data, ckpt_path=best)
+    else:
+        best = checkpoint.best_model_path
+        if trainer.is_global_zero:
+            log.info("best %s %.4f: %s", config.monitor, float(checkpoint.best_model_score), best)
+        if "test" in data.splits:
+            with _signals_told(trainer):
+                trainer.test(module, datamodule=data, ckpt_path=best)
+    if config.report and trainer.is_global_zero:
+        title = f"{config.model.name} on {Path(str(config.data.root or 'drawn figures')).name}"
+        told = OmegaConf.to_yaml(OmegaConf.create(plain))
+        path = try_report(output_dir, title=title, module=module, data=data, config=told)
+        if path is not None:
+            log.info("report: %s", path)
 
 
 @contextmanager

@@ -1,27 +1,41 @@
-"""What a classifier shows on Weights & Biases besides its scalars."""
+"""What a classifier shows on Weights & Biases and TensorBoard besides its scalars."""
 
 import heapq
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import wandb
-from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 from torch import Tensor
+from wandb.plot.custom_chart import CustomChart
 
+from backbone.analysis import ClassAnalysis, analyse_classes
 from backbone.data.dataset import Batch
 from backbone.data.module import data_of
 from backbone.module import EfficientNetModule
-from backbone.train.trackers import attempt, log_weights
+from backbone.train.trackers import attempt, is_tracked
+from backbone.train.wandb_run import STEP, table_of
+from backbone.visualize import draw_guesses
 
 # A table of more rows than this is nobody's to read.
 MAX_CELLS = 10_000
 
 
-class ClassifierMedia(pl.Callback):
-    """Log the worst pictures while training, the confusion matrix and the best weights at the end.
+class _Shown(NamedTuple):
+    """A picture ``(H, W, C)`` uint8, its label, what it was taken for and how surely."""
 
-    Without a W&B logger it does nothing.
+    picture: np.ndarray
+    label: int
+    guess: int
+    probability: float
+
+
+class ClassifierMedia(pl.Callback):
+    """Log the worst pictures while training; confusions and a table of classes at the end.
+
+    Pictures go to W&B and TensorBoard, the rest to W&B. Without either it does nothing.
 
     Args:
         every_n_epochs: how often pictures are logged.
@@ -31,7 +45,8 @@ class ClassifierMedia(pl.Callback):
     def __init__(self, *, every_n_epochs: int, num_pictures: int) -> None:
         self.every_n_epochs = every_n_epochs
         self.num_pictures = num_pictures
-        self._worst: list[tuple[float, int, wandb.Image]] = []
+        # The position decides between equal losses, as pictures cannot be compared.
+        self._worst: list[tuple[float, int, _Shown]] = []
 
     def on_validation_batch_end(
         self,
@@ -45,55 +60,78 @@ class ClassifierMedia(pl.Callback):
         """Keep the pictures with the largest losses so far."""
         last = trainer.current_epoch + 1 == trainer.max_epochs
         due = last or (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if due and trainer.is_global_zero:
-            names = data_of(trainer).class_names
-            attempt(trainer, lambda _: self._keep(outputs, batch, names))
+        if due and is_tracked(trainer, WandbLogger, TensorBoardLogger):
+            self._keep(outputs, batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the pictures that were kept, the worst first."""
-        if self._worst:
-            pictures = [picture for _, _, picture in sorted(self._worst, reverse=True)]
-            payload = {"val/worst": pictures, "trainer/global_step": trainer.global_step}
-            attempt(trainer, lambda logger: logger.experiment.log(payload))
-        self._worst = []
+        if not self._worst:
+            return
+        worst, self._worst = sorted(self._worst, reverse=True), []
+        names, step = data_of(trainer).class_names, trainer.global_step
+
+        def to_wandb(logger: WandbLogger) -> None:
+            pictures = [
+                wandb.Image(shown.picture, caption=_caption(shown, loss, names))
+                for loss, _, shown in worst
+            ]
+            logger.experiment.log({"val/worst": pictures, STEP: step})
+
+        def to_tensorboard(logger: TensorBoardLogger) -> None:
+            drawn = [
+                draw_guesses(_rgb(s.picture), [s.probability], [s.guess], names)
+                for _, _, s in worst
+            ]
+            logger.experiment.add_images("val/worst", np.stack(drawn), step, dataformats="NHWC")
+
+        attempt(trainer, WandbLogger, to_wandb)
+        attempt(trainer, TensorBoardLogger, to_tensorboard)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the last validation's confusion matrix and the best weights."""
+        """Log the best validation's confusions and classes."""
         assert isinstance(pl_module, EfficientNetModule)
-        if pl_module.confusion.update_called:
-            counts = pl_module.confusion.compute().cpu()  # every process takes part
-            names = data_of(trainer).class_names
-            attempt(trainer, lambda logger: _log_confusion(logger, counts, names))
-        best = Path(getattr(trainer.checkpoint_callback, "best_model_path", ""))
-        if trainer.is_global_zero and best.is_file():
-            attempt(trainer, lambda logger: log_weights(logger, best))
+        ranking = pl_module.rankings.get("val")
+        if ranking is None or not is_tracked(trainer, WandbLogger):
+            return
+        names, step = data_of(trainer).class_names, trainer.global_step
+        found = analyse_classes(ranking.truth, ranking.labels, ranking.scores, names)
 
-    def _keep(self, outputs: Mapping[str, Tensor], batch: Batch, names: tuple[str, ...]) -> None:
+        def to_wandb(logger: WandbLogger) -> None:
+            charts = {"confusion_matrix": _confusion(found), "per_class": table_of(found.classes)}
+            content = {f"val/{name}": chart for name, chart in charts.items()}
+            logger.experiment.log({**content, STEP: step})
+
+        attempt(trainer, WandbLogger, to_wandb)
+
+    def _keep(self, outputs: Mapping[str, Tensor], batch: Batch) -> None:
         losses = outputs["losses"].tolist()
         for row in heapq.nlargest(self.num_pictures, range(len(losses)), losses.__getitem__):
             if len(self._worst) == self.num_pictures and losses[row] <= self._worst[0][0]:
                 break
             probability, guess = outputs["probabilities"][row].max(0)
-            caption = (
-                f"{names[int(batch.labels[row])]}; taken for {names[int(guess)]} "
-                f"({float(probability):.2f}), loss {losses[row]:.2f}"
-            )
-            picture = wandb.Image(batch.images[row].permute(1, 2, 0).cpu().numpy(), caption=caption)
-            # The position decides between equal losses, as pictures cannot be compared.
-            heapq.heappush(self._worst, (losses[row], int(batch.indices[row]), picture))
+            picture = batch.images[row].permute(1, 2, 0).cpu().numpy()
+            shown = _Shown(picture, int(batch.labels[row]), int(guess), float(probability))
+            heapq.heappush(self._worst, (losses[row], int(batch.indices[row]), shown))
             if len(self._worst) > self.num_pictures:
                 heapq.heappop(self._worst)
 
 
-def _log_confusion(logger: WandbLogger, counts: Tensor, names: tuple[str, ...]) -> None:
-    """Log the cells that are not empty, the fullest first, as W&B's confusion-matrix plot."""
-    actual, predicted = counts.nonzero(as_tuple=True)
-    order = counts[actual, predicted].argsort(descending=True, stable=True)[:MAX_CELLS]
-    rows = [
-        [names[int(a)], names[int(p)], int(counts[a, p])]
-        for a, p in zip(actual[order], predicted[order], strict=True)
-    ]
-    table = wandb.Table(columns=["Actual", "Predicted", "nPredictions"], data=rows)
+def _caption(shown: _Shown, loss: float, names: Sequence[str]) -> str:
+    return (
+        f"{names[shown.label]}; taken for {names[shown.guess]} ({shown.probability:.2f}), "
+        f"loss {loss:.2f}"
+    )
+
+
+def _rgb(picture: np.ndarray) -> np.ndarray:
+    return np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
+
+
+def _confusion(found: ClassAnalysis) -> CustomChart:
+    """Return the cells that are not empty, the fullest first, as W&B's confusion-matrix plot."""
+    names = found.class_names
     fields = {name: name for name in ("Actual", "Predicted", "nPredictions")}
-    plot = wandb.plot_table("wandb/confusion_matrix/v1", table, fields)
-    logger.experiment.log({"val/confusion_matrix": plot})
+    table = wandb.Table([*fields])
+    for actual, predicted, count in found.cells[:MAX_CELLS].tolist():
+        table.add_data(names[actual], names[predicted], count)
+    return wandb.plot_table("wandb/confusion_matrix/v1", table, fields)

@@ -76,7 +76,7 @@ class Progress(RichProgressBar):
         return {
             "images/s": f"{self._pictures / seconds:.1f}",
             "left": f"{int(left // 3600)}:{int(left % 3600 // 60):02d}:{int(left % 60):02d}",
-            "memory": f"{_peak_memory() / 2**30:.1f}G",
+            "memory": f"{peak_memory() / 2**30:.1f}G",
         }
 
     def _work(self, trainer: pl.Trainer, epochs: float) -> float:
@@ -85,7 +85,8 @@ class Progress(RichProgressBar):
         return progression.work_done(epochs) if progression else epochs / self._epochs
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """Return the most bytes so far: on the GPU where there is one, else of this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     return peak_resident()

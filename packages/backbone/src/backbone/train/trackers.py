@@ -7,15 +7,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
+import torch
 import wandb
-from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.loggers import MLFlowLogger, WandbLogger
+from pytorch_lightning.loggers.logger import DummyLogger, Logger
+from pytorch_lightning.utilities import rank_zero_only
 
-from backbone.weights import read_file, save_weights
+from backbone.errors import UserError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+L = TypeVar("L", bound=Logger)
+
+# Where a checkpoint keeps the W&B run that it was saved in.
+WANDB_RUN = "wandb_run"
+_SQLITE = "sqlite:///"
 
 
 class FailSafe(Logger):
@@ -77,25 +84,36 @@ class FailSafe(Logger):
             return None
 
 
-def attempt(trainer: pl.Trainer, action: Callable[[WandbLogger], object]) -> None:
-    """Do something with the run's W&B logger, if it has one; a failure is not the training's."""
-    for tracker in trainer.loggers:
-        if isinstance(tracker, FailSafe) and isinstance(logger := tracker.inner, WandbLogger):
-            tracker.attempt(lambda logger=logger: action(logger))
+def attempt(trainer: pl.Trainer, kind: type[L], action: Callable[[L], object]) -> None:
+    """Do something with the run's trackers of a kind, if there are any.
+
+    A failure is not the training's.
+    """
+    for tracker in _live(trainer):
+        if isinstance(inner := tracker.inner, kind):
+            tracker.attempt(lambda inner=inner: action(inner))
 
 
-def log_weights(logger: WandbLogger, checkpoint: Path) -> None:
-    """Write a checkpoint's network beside it as ``.safetensors`` and log that as an artifact."""
-    content = read_file(checkpoint)
-    path = checkpoint.with_suffix(".safetensors")
-    save_weights(path, content.tensors, content.metadata)
-    artifact = wandb.Artifact(str(content.name), type="model")
-    artifact.add_file(str(path))
-    logger.experiment.log_artifact(artifact, aliases=["best"])
+def is_tracked(trainer: pl.Trainer, *kinds: type[Logger]) -> bool:
+    """Return whether this process has a tracker of one of these kinds that has not failed."""
+    return trainer.is_global_zero and any(isinstance(t.inner, kinds) for t in _live(trainer))
 
 
-def wandb_logger(*, save_dir: str, project: str, name: str, mode: str | None = None) -> WandbLogger:
+def _live(trainer: pl.Trainer) -> list[FailSafe]:
+    return [t for t in trainer.loggers if isinstance(t, FailSafe) and not t.failed]
+
+
+def wandb_logger(
+    *,
+    save_dir: str,
+    project: str,
+    name: str,
+    mode: str | None = None,
+    resume_from: str | None = None,
+) -> WandbLogger:
     """Return a Weights & Biases tracker that keeps all of its files in the run's folder.
+
+    A sweep's agent says which run it is by ``WANDB_RUN_ID``, and W&B names the runs of a sweep.
 
     Args:
         save_dir: the run's folder.
@@ -103,13 +121,18 @@ def wandb_logger(*, save_dir: str, project: str, name: str, mode: str | None = N
         name: name of the run.
         mode: ``online`` or ``offline``; None takes the environment's ``WANDB_MODE``, else goes
             online where the user is logged in and W&B answers.
+        resume_from: a checkpoint whose W&B run goes on; None begins one.
     """
     for variable, folder in (("WANDB_DATA_DIR", "data"), ("WANDB_CACHE_DIR", "cache")):
         os.environ.setdefault(variable, str(Path(save_dir, "wandb", folder)))
     os.environ.setdefault("WANDB_SILENT", "true")
     mode = mode or os.environ.get("WANDB_MODE") or ("online" if can_log_in() else "offline")
+    if wandb.run is not None:  # of the job before, where one process has several
+        wandb.run.finish()
+    run_id = None if "WANDB_RUN_ID" in os.environ else stored_run(resume_from)
+    shown = None if "WANDB_SWEEP_ID" in os.environ else name
     # Not with `offline=True`: that goes through the environment, which W&B reads only once.
-    return WandbLogger(save_dir=save_dir, project=project, name=name, mode=mode)
+    return WandbLogger(save_dir=save_dir, project=project, name=shown, mode=mode, id=run_id)
 
 
 def can_log_in() -> bool:
@@ -119,3 +142,37 @@ def can_log_in() -> bool:
     except wandb.Error as error:  # a wrong key, no network, a server that is down
         log.warning("W&B cannot be used online, so this run is tracked offline: %s", error)
         return False
+
+
+def stored_run(checkpoint: str | Path | None) -> str | None:
+    """Return the id of the W&B run that a checkpoint was saved in, None if there was none."""
+    if checkpoint is None:
+        return None
+    content = torch.load(checkpoint, map_location="meta", weights_only=True, mmap=True)
+    return content.get(WANDB_RUN)
+
+
+def mlflow_logger(*, tracking_uri: str, experiment: str, name: str) -> Logger:
+    """Return an MLflow tracker; in all but the first process one that does nothing.
+
+    Args:
+        tracking_uri: of a server, or of a SQLite file, whose folder is made if need be.
+        experiment: name of the MLflow experiment.
+        name: name of the run.
+
+    Raises:
+        UserError: MLflow is not installed.
+    """
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return DummyLogger()
+    if tracking_uri.startswith(_SQLITE):
+        Path(tracking_uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # A new file's tables are told one by one.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        return MLFlowLogger(experiment, run_name=name, tracking_uri=tracking_uri)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "logger=mlflow: MLflow is not installed; run `uv sync --extra mlflow`"
+        ) from error
