@@ -36,6 +36,8 @@ def test_detection_data_and_the_anchors_for_it(tmp_path: Path, cache: Path) -> N
     assert "passed: 0 errors" in done.stdout
     folder = tmp_path / "run"
     assert {"doctor.json", "doctor.html", "anchors.yaml"} <= {p.name for p in folder.iterdir()}
+    page = (folder / "doctor.html").read_text()
+    assert page.partition(">Augmented</h2>")[2].count("<img") == 2
     told = json.loads((folder / "doctor.json").read_text())
     assert told["passed"] is True
     assert told["pictures"] == {"train": 8, "val": 3}

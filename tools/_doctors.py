@@ -21,13 +21,17 @@ def diagnose(data: Any, module: Any, options: "Options") -> "Diagnosis":
         module: the task's, whose network the data are for.
         options: how thoroughly.
     """
-    if _detects(module):
-        from efficientdet.doctor import detector
-
-        return detector.diagnose(data, module.model.spec, options, evaluation=module.evaluation)
     from backbone.doctor import classifier
+    from backbone.report.run import samples_section
+    from efficientdet.doctor import detector
 
-    return classifier.diagnose(data, options)
+    if _detects(module):
+        spec = module.model.spec
+        found = detector.diagnose(data, spec, options, evaluation=module.evaluation)
+    else:
+        found = classifier.diagnose(data, options)
+    found.sections.append(samples_section(module, data, options.samples))
+    return found
 
 
 def tell_quickly(data: Any, module: Any) -> None:

@@ -260,7 +260,7 @@ class EfficientDetModule(pl.LightningModule):
 
     def sample_shots(self, data: DetectionData, count: int) -> list[Shot]:
         """Return training pictures as the network sees them."""
-        return [sample_shot(sample) for sample in data.samples(count)]
+        return [sample_shot(sample, data.splits["train"]) for sample in data.samples(count)]
 
     def on_fit_end(self) -> None:
         """Say what could not be used, if anything."""

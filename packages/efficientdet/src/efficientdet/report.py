@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from backbone.data.pictures import UnreadableError
 from backbone.report.charts import bars, lines, reliability
 from backbone.report.confusion import cells_of, confusion_part
@@ -230,10 +232,11 @@ def _boxes(picture: PictureBoxes) -> list[Box]:
     return truth + found[:MOST_BOXES]
 
 
-def sample_shot(sample: Sample) -> Shot:
+def sample_shot(sample: Sample, index: AnnotationIndex) -> Shot:
     """Return a training picture as the network sees it, with its objects."""
+    name = index.file_names[np.searchsorted(index.image_ids, sample.image_id)]
     boxes = [
         Box(tuple(box), label, None, "truth")
         for box, label in zip(sample.boxes.tolist(), sample.labels.tolist(), strict=True)
     ]
-    return shot(sample.image, f"{len(boxes)} objects", boxes)
+    return shot(sample.image, str(name), boxes)

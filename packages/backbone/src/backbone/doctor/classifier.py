@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backbone.data.index import FileIndex, ImageIndex
-from backbone.data.sampler import Draw
 from backbone.doctor.diagnosis import Diagnosis, Options
 from backbone.doctor.duplicates import contradictions, duplicate_findings, find_duplicates
 from backbone.doctor.files import Look, Looks, file_findings, look_at, look_through, spread
 from backbone.doctor.findings import Finding
-from backbone.doctor.page import classes_section, duplicates_section, samples_section
+from backbone.doctor.page import classes_section, duplicates_section
 from backbone.doctor.quick import Splits, class_counts, class_findings
-from backbone.report.page import Gallery, Section
-from backbone.report.shots import shot
 
 if TYPE_CHECKING:
     from backbone.data.module import ClassificationData
@@ -53,8 +50,6 @@ def diagnose(data: "ClassificationData", options: Options) -> Diagnosis:
         classes_section(counts, data.class_names, things="pictures"),
         duplicates_section(found, name, lambda split, row: splits[split].source(row).whole()),
     ]
-    if "train" in splits:
-        sections.append(_samples(data, options))
     facts: dict[str, Any] = {
         "image_size": data.size,
         "pictures": {split: len(index.labels) for split, index in splits.items()},
@@ -100,16 +95,3 @@ def _sizes(split: str, looks: Looks, side: int, name: Callable[[int], str]) -> l
             text = f"{split}: {len(places)} of {looks.seen} pictures {text}"
             findings.append(Finding("hint", check, text, advice, places))
     return findings
-
-
-def _samples(data: "ClassificationData", options: Options) -> Section:
-    dataset = data.training_set(data.last_stage)
-    rows = spread(len(dataset), options.samples)
-    samples = [dataset[Draw(row, options.seed + i)] for i, row in enumerate(rows.tolist())]
-    shots = []
-    for sample in samples:
-        if sample.image is not None:
-            colour = np.tile(sample.image, 3 // sample.image.shape[2])
-            shots.append(shot(colour, data.class_names[sample.label]))
-    unreadable = len(samples) - len(shots)
-    return samples_section(Gallery("As the network will see them", shots), unreadable=unreadable)

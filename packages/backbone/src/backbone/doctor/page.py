@@ -92,11 +92,3 @@ def duplicates_section(
     ]
     note = f"The first {min(len(pairs), SHOWN_PAIRS)} of {len(pairs)} pairs."
     return Section("Duplicates", [Gallery("Pictures that look alike", shots, note=note)])
-
-
-def samples_section(gallery: Gallery, *, unreadable: int = 0) -> Section:
-    """Return the training pictures as the network will see them."""
-    parts: list[Part] = [gallery] if gallery.shots else []
-    if unreadable:
-        parts.append(Text(f"{unreadable} of the samples could not be read.", "bad"))
-    return Section("Training pictures, augmented", parts)

@@ -41,8 +41,6 @@ def write_report(folder: Path, *, title: str, module: Told, data: Any, config: s
     """
     metrics = read_metrics(folder / "metrics.csv")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    shots = module.sample_shots(data, NUM_SAMPLES)
-    seen = Gallery("Training pictures as the network sees them", shots, data.class_names)
     path = folder / "report.html"
     write_page(
         path,
@@ -51,11 +49,18 @@ def write_report(folder: Path, *, title: str, module: Told, data: Any, config: s
         sections=[
             *module.report(data),
             *([training_section(metrics)] if metrics else []),
-            Section("Augmented", [seen] if shots else [Text("There is no training split.")]),
+            samples_section(module, data, NUM_SAMPLES),
             making_section(config, describe(device)),
         ],
     )
     return path
+
+
+def samples_section(module: Told, data: Any, count: int) -> Section:
+    """Return augmented training pictures as the network sees them."""
+    shots = module.sample_shots(data, count)
+    seen = Gallery("Training pictures as the network sees them", shots, data.class_names)
+    return Section("Augmented", [seen] if shots else [])
 
 
 def try_report(folder: Path, **told: Any) -> Path | None:

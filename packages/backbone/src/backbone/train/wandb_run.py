@@ -79,7 +79,7 @@ class WandbRun(pl.Callback):
         if run.disabled:
             return
         self.run_id = run.id
-        for name, best in {**dict.fromkeys(monitors, "min"), **SUMMARIES}.items():
+        for name, best in {**dict.fromkeys(monitors, "max"), **SUMMARIES}.items():
             run.define_metric(name, step_metric=STEP, summary=f"{best},last")
         if splits:
             use_data(logger, splits, name=self.dataset, root=self.root)

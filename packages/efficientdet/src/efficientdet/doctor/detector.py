@@ -16,7 +16,6 @@ from efficientdet.data.index import AnnotationIndex
 from efficientdet.doctor.fit import fit_anchors
 from efficientdet.doctor.lists import picture_name
 from efficientdet.doctor.orientation import orientation_findings
-from efficientdet.doctor.page import augmented_section
 from efficientdet.doctor.quick import Splits, class_counts, index_findings
 from efficientdet.doctor.truth import truth_findings
 from efficientdet.evaluation import EvaluationOptions
@@ -38,10 +37,8 @@ def diagnose(
         evaluation: how a training scores.
     """
     splits: Splits = data.splits
-    findings = index_findings(splits, data.size)
     of_pictures, found = _look(splits, options)
-    findings += of_pictures
-    scores = {}
+    findings, scores = [*index_findings(splits, data.size), *of_pictures], {}
     for split, index in splits.items():
         if split != "train":
             of_truth, scores[split] = truth_findings(split, index, evaluation)
@@ -49,13 +46,10 @@ def diagnose(
     fit = fit_anchors(splits, spec, data.size, options, crowd=data.crowd)
     findings += fit.findings
     counts = class_counts(splits)
-    rows = spread(len(splits["train"]), options.samples).tolist()
-    dataset = data.training_set(data.last_stage)
     sections = [
         classes_section(counts, data.class_names, things="objects"),
         *fit.sections,
         duplicates_section(found, partial(_name, splits), partial(_pixels, splits)),
-        augmented_section(dataset, rows, data.class_names, seed=options.seed),
     ]
     facts: dict[str, Any] = {
         "image_size": list(data.size),

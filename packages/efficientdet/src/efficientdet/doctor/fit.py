@@ -55,10 +55,9 @@ def fit_anchors(
         return AnchorFit([], {}, [], {})
     boxes = {split: as_seen(index, size)[chosen[split]] for split, index in splits.items()}
     where: dict[str, Any] = {"size": size, "levels": spec.levels}
-    present = AnchorShapes.of(spec)
-    proposed = propose(
-        boxes["train"], present, generations=options.generations, seed=options.seed, **where
-    )
+    search = {"generations": options.generations, "seed": options.seed}
+    present, train = AnchorShapes.of(spec), boxes["train"]
+    proposed = propose(train, present, **search, **where)
 
     def fit(split: str, shapes: AnchorShapes) -> dict[str, Coverage]:
         areas = splits[split].areas[chosen[split]]
@@ -68,14 +67,13 @@ def fit_anchors(
     now, then = fits["train"]
     better = proposal_finding(now["all"], then["all"], proposed)
     worth, stride = better is not None, 2**spec.min_level
-    section = anchors_section(boxes["train"], fits, present, proposed, worth=worth, stride=stride)
     return AnchorFit(
-        small_finding("train", boxes["train"], present, **where) + ([better] if better else []),
+        small_finding("train", train, present, **where) + ([better] if better else []),
         {
             "anchors": {"present": to_dict(present), "proposed": to_dict(proposed)},
             "coverage": {split: _plain(*both) for split, both in fits.items()},
         },
-        [section],
+        [anchors_section(train, fits, present, proposed, worth=worth, stride=stride)],
         {"anchors.yaml": to_yaml(proposed, now=now, then=then)},
     )
 

@@ -1,15 +1,11 @@
 """What the check of a detection data set shows on its page, besides what all data sets do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from backbone.data.sampler import Draw
-from backbone.doctor.page import samples_section
 from backbone.report.charts import COLOURS, new_figure, svg_of
-from backbone.report.page import Box, Chart, Gallery, Section, Table, Text
-from backbone.report.shots import shot
-from efficientdet.data.dataset import DetectionDataset
+from backbone.report.page import Chart, Section, Table, Text
 from efficientdet.doctor.coverage import AnchorShapes, Coverage
 from efficientdet.doctor.proposal import overrides
 
@@ -89,28 +85,3 @@ def _histogram(values: np.ndarray, lines: Mapping[str, np.ndarray], x: str) -> s
     axes.set(xlabel=x, ylabel="boxes")
     axes.legend(fontsize=8, labelcolor=axes.xaxis.label.get_color(), frameon=False)
     return svg_of(figure)
-
-
-def augmented_section(
-    dataset: DetectionDataset, rows: Sequence[int], class_names: Sequence[str], *, seed: int
-) -> Section:
-    """Return training pictures as the network will see them.
-
-    Args:
-        dataset: the training split, augmented.
-        rows: the pictures.
-        class_names: in the order of the labels.
-        seed: of the augmentation.
-    """
-    samples = [dataset[Draw(row, seed + i)] for i, row in enumerate(rows)]
-    shots = []
-    for row, sample in zip(rows, samples, strict=True):
-        boxes = [
-            Box((x0, y0, x1, y1), label, None, "truth")
-            for (x0, y0, x1, y1), label in zip(
-                sample.boxes.tolist(), sample.labels.tolist(), strict=True
-            )
-        ]
-        shots.append(shot(sample.image, str(dataset.index.file_names[row]), boxes))
-    gallery = Gallery("As the network will see them", shots, class_names)
-    return samples_section(gallery, unreadable=sum(bool(s.unreadable) for s in samples))
