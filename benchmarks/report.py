@@ -29,7 +29,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         index, results = drawn(Path(folder))
         began = time.perf_counter()
-        sections = detector_sections(results, index, EvaluationOptions())
+        sections = detector_sections(results, index, EvaluationOptions(), split="val")
         analysed = time.perf_counter()
         page = Path(folder, "report.html")
         write_page(page, title="COCO's size", summary="drawn", sections=sections)

@@ -99,7 +99,7 @@ def test_runs_that_are_half_written_are_refused(folder: Path, tmp_path: Path) ->
     half.mkdir()
     done = evaluate(tmp_path, half)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "config.yaml cannot be read" in done.stderr
+    assert "has no config.yaml" in done.stderr
 
     shutil.copy(folder / "det" / "config.yaml", half)
     done = evaluate(tmp_path, half)

@@ -86,7 +86,7 @@ def test_nothing_sticks_out(opened: sync_api.Page, reports: dict[str, Path], nam
 def test_headings_of_a_detector(opened: sync_api.Page, reports: dict[str, Path]) -> None:
     opened.goto(reports["detector"].as_uri())
     titles = opened.locator("h2").all_inner_texts()
-    assert titles == ["At a glance", "Classes", "Errors", "Confidence", "Pictures", "Training",
+    assert titles == ["At a glance: val", "Classes", "Errors", "Confidence", "Pictures", "Training",
                       "Augmented", "How it was made"]  # fmt: skip
     labels = opened.locator("#s1 dt").all_inner_texts()
     assert labels == ["mAP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs",

@@ -38,7 +38,11 @@ def tell_quickly(data: Any, module: Any) -> None:
     """Log what a training should know of its data, in a moment; hints are only counted."""
     from backbone.doctor.findings import line, ordered, tally
 
-    findings = ordered(_check_quickly(data, module))
+    try:
+        findings = ordered(_check_quickly(data, module))
+    except Exception as error:  # whatever it is, the training itself may well run
+        log.warning("data: the quick check failed: %s", error)
+        return
     for finding in findings:
         if finding.severity != "hint" and finding.check not in _TOLD:
             log.warning("data: %s", line(finding))

@@ -14,6 +14,9 @@ from backbone.errors import UserError
 
 log = logging.getLogger(__name__)
 
+# For public weights, see the README.
+_WORDS = ("imagenet", "package", "coco", "advprop")
+
 # What a run has settled; its weights are of no use to another network.
 _SETTLED = ("task", "model", "backbone", "backbone_weights", "optim", "freeze", "progressive")
 
@@ -21,10 +24,13 @@ _SETTLED = ("task", "model", "backbone", "backbone_weights", "optim", "freeze", 
 def run_of(weights: object) -> Path | None:
     """Return the run's folder that ``weights`` names, None if it names something else.
 
-    An official TensorFlow checkpoint is a folder too.
+    An official TensorFlow checkpoint is a folder too; and a word for public weights stays one,
+    whatever a folder here is called.
     """
     folder = Path(str(weights)).expanduser()
-    return folder if folder.is_dir() and not folder.joinpath("checkpoint").is_file() else None
+    if str(weights) in _WORDS or not folder.is_dir() or folder.joinpath("checkpoint").is_file():
+        return None
+    return folder
 
 
 def checkpoint_of(run: Path) -> Path:
@@ -38,8 +44,8 @@ def checkpoint_of(run: Path) -> Path:
         if path.is_file():
             return path
     raise UserError(
-        f"weights={run}: this folder has no checkpoints/best.ckpt or last.ckpt; the run was not "
-        "trained long enough to save one"
+        f"weights={run}: this folder has no checkpoints/best.ckpt or last.ckpt, which a run saves "
+        "after each epoch; give another run, or a file"
     )
 
 
@@ -99,6 +105,11 @@ def as_trained(config: DictConfig) -> DictConfig:
 
 def _config(run: Path) -> DictConfig:
     path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"weights={run}: this folder has no config.yaml, so it is no run; give the run's "
+            "folder, or a file with task=, model= and data="
+        )
     try:
         told = OmegaConf.load(path)
     except (OSError, YAMLError) as error:

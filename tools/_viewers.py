@@ -3,7 +3,8 @@
 ``results`` are what was found in all pictures so far, as plain values for JSON.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # Of the published heads; never trained.
 UNUSED = "unused "
+# Classes or pictures that are told in the terminal.
+MOST_TOLD = 10
 
 
 class Viewer(Protocol):
@@ -40,6 +43,10 @@ class Viewer(Protocol):
         """Return the picture with what was found."""
         ...
 
+    def told(self) -> Iterator[str]:
+        """Yield what was found in all pictures, in lines."""
+        ...
+
 
 class DetectionViewer:
     """Boxes; the results are COCO's, with the names of file and class besides."""
@@ -47,7 +54,11 @@ class DetectionViewer:
     columns = ("file", "class", "score", "x0", "y0", "x1", "y1")
 
     def __init__(
-        self, model: "EfficientDet", class_names: Sequence[str], config: DictConfig
+        self,
+        model: "EfficientDet",
+        class_names: Sequence[str],
+        config: DictConfig,
+        numbers: Mapping[str, int],
     ) -> None:
         from efficientdet.postprocess import METHODS
 
@@ -61,6 +72,7 @@ class DetectionViewer:
         keys = ("batch_size", "score_threshold", "nms_iou", "method", "max_detections")
         self.settings = {key: config[key] for key in keys}
         self.results: list[dict[str, Any]] = []
+        self._numbers = numbers
         self._files = 0
 
     def look(self, pictures: Iterable[np.ndarray]) -> "Iterator[Detections]":
@@ -70,10 +82,9 @@ class DetectionViewer:
         return detect(self.model, pictures, **self.settings)
 
     def rows(self, file: str, found: "Detections") -> list[tuple[Any, ...]]:
-        """Return a row a box. A file that is called by a number has that as its image id."""
+        """Return a row a box. Files that are all called by numbers have these as image ids."""
         self._files += 1
-        stem = Path(file).stem
-        image_id = int(stem) if stem.isdecimal() else self._files
+        image_id = self._numbers.get(file, self._files)
         rows = []
         for box, score, label in zip(*(column.tolist() for column in found), strict=True):
             x0, y0, x1, y1 = (round(value, 2) for value in box)
@@ -92,6 +103,14 @@ class DetectionViewer:
 
         return draw(pixels, found, self.class_names)
 
+    def told(self) -> Iterator[str]:
+        """Yield each class with the number of its boxes, the most frequent first."""
+        counts = Counter(entry["category"] for entry in self.results)
+        if counts:
+            most = [f"{count} {name}" for name, count in counts.most_common(MOST_TOLD)]
+            left = len(counts) - len(most)
+            yield "found: " + ", ".join(most) + (f" and {left} more classes" if left else "")
+
 
 class ClassificationViewer:
     """The likeliest classes."""
@@ -99,7 +118,11 @@ class ClassificationViewer:
     columns = ("file", "rank", "class", "probability")
 
     def __init__(
-        self, model: "EfficientNet", class_names: Sequence[str], config: DictConfig
+        self,
+        model: "EfficientNet",
+        class_names: Sequence[str],
+        config: DictConfig,
+        _: Mapping[str, int],
     ) -> None:
         self.model = model
         self.class_names = class_names
@@ -125,9 +148,20 @@ class ClassificationViewer:
 
         return draw_guesses(pixels, found.scores.tolist(), found.labels.tolist(), self.class_names)
 
+    def told(self) -> Iterator[str]:
+        """Yield the first pictures with their likeliest class."""
+        for entry in self.results[:MOST_TOLD]:
+            name, score = next(iter(entry["classes"].items()))
+            yield f"{entry['file_name']}: {name} ({score:.2f})"
 
-def viewer_of(config: DictConfig, device: str) -> Viewer:
+
+def viewer_of(config: DictConfig, device: str, numbers: Mapping[str, int]) -> Viewer:
     """Return the network that the configuration names, with its weights, on a device.
+
+    Args:
+        config: of `predict`.
+        device: ``cpu`` or ``cuda``.
+        numbers: image ids by the names of files; others are counted.
 
     Raises:
         UserError: there are no such weights, or they do not say what network they are of and the
@@ -139,7 +173,7 @@ def viewer_of(config: DictConfig, device: str) -> Viewer:
     if config.optimize:
         model = model.optimize(batch_size=config.batch_size)
     make: Any = DetectionViewer if detects else ClassificationViewer
-    return make(model, names, config)
+    return make(model, names, config, numbers)
 
 
 def _model(config: DictConfig) -> Any:

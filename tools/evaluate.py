@@ -47,7 +47,12 @@ def evaluate(config: DictConfig) -> None:
     scores = score(module, datamodule=data, verbose=False)[0]
     if trainer.is_global_zero:
         path = Path(config.paths.output_dir) / "scores.json"
-        content = {"weights": config.weights, **_plain(scores)}
+        content = {
+            "weights": config.weights,
+            "root": config.data.root,
+            "split": config.split,
+            **_plain(scores),
+        }
         class_ap = getattr(module, "class_ap", {})  # a detector's
         if class_ap:
             content["class_ap"] = _plain(class_ap)
@@ -60,7 +65,14 @@ def evaluate(config: DictConfig) -> None:
         if config.report:
             title = f"{config.weights} on {config.split}"
             told = OmegaConf.to_yaml(config, resolve=True)
-            try_report(path.parent, title=title, module=module, data=data, config=told)
+            try_report(
+                path.parent,
+                title=title,
+                module=module,
+                data=data,
+                config=told,
+                device=trainer.strategy.root_device.type,
+            )
 
 
 def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:

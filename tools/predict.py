@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import signal
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -38,23 +39,42 @@ def predict(config: DictConfig) -> None:
     if not isinstance(config.batch_size, int) or config.batch_size < 1:
         raise UserError(f"batch_size={config.batch_size}: expected a whole number of 1 or more")
     frames = open_source(config.source)
-    viewer = viewer_of(config, pick_device(str(config.device)))
+    viewer = viewer_of(config, pick_device(str(config.device)), _numbers(frames))
     folder = Path(config.paths.output_dir)
-    seen, skipped = _watch(viewer, frames, folder, config)
+    seen, skipped, stopped = _watch(viewer, frames, folder, config)
+    things = "pictures" if frames.rate is None else "frames"
     if not viewer.results and seen:
-        log.warning("nothing was found in %d pictures; lower score_threshold to see more", seen)
-    log.info("%d pictures, written to %s", seen, folder)
+        log.warning("nothing was found in %d %s; lower score_threshold to see more", seen, things)
+    for line in viewer.told():
+        log.info("%s", line)
+    log.info("%d %s, written to %s", seen, things, folder)
     if skipped:
-        log.error("%d could not be read, see above", skipped)
+        log.error("not all could be read, see above")
         sys.exit(EXIT_SKIPPED)
+    if stopped and frames.count is not None:  # a camera ends by no other way
+        sys.exit(128 + signal.SIGINT)
 
 
-def _watch(viewer: "Viewer", frames: "Frames", folder: Path, config: DictConfig) -> tuple[int, int]:
-    """Look at the pictures; return how many there were, and how many could not be read."""
+def _numbers(frames: "Frames") -> dict[str, int]:
+    """Return the numbers that files are called by, if they tell all of them apart."""
+    from backbone.data.sources import Files
+
+    names = {str(path): path.stem for path in frames.paths} if isinstance(frames, Files) else {}
+    if not all(stem.isdecimal() for stem in names.values()):
+        return {}
+    numbers = {name: int(stem) for name, stem in names.items()}
+    return numbers if len(set(numbers.values())) == len(numbers) else {}
+
+
+def _watch(
+    viewer: "Viewer", frames: "Frames", folder: Path, config: DictConfig
+) -> tuple[int, int, bool]:
+    """Look at the pictures; return how many were seen, how many not, and whether it was stopped."""
     from rich.progress import track
 
     waiting: deque[Frame] = deque()
     skipped = seen = 0
+    stopped = False
 
     def readable() -> "Iterator[np.ndarray]":
         nonlocal skipped
@@ -84,8 +104,9 @@ def _watch(viewer: "Viewer", frames: "Frames", folder: Path, config: DictConfig)
                 if gallery is not None and frame.pixels is not None:
                     gallery.add(frame, viewer.drawn(frame.pixels, found))
         except KeyboardInterrupt:
-            log.warning("stopped after %d pictures", seen)
-    return seen, skipped
+            stopped = True
+            log.warning("stopped after %d", seen)
+    return seen, skipped, stopped
 
 
 def _gallery(folder: Path, frames: "Frames", config: DictConfig) -> "Gallery | Film":
@@ -96,7 +117,8 @@ def _gallery(folder: Path, frames: "Frames", config: DictConfig) -> "Gallery | F
     if isinstance(frames, Files):
         return Gallery(folder / "pictures", frames.paths)
     name = f"camera{config.source}" if str(config.source).isdecimal() else Path(config.source).stem
-    return Film(folder / f"{name}.mp4", frames.rate or 25.0)
+    assert frames.rate is not None
+    return Film(folder / f"{name}.mp4", frames.rate)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,12 @@ def train(config: DictConfig) -> None:
     check_trainer(config.trainer)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = instantiate(config.data)
-    module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
+    module = instantiate(
+        config.task,
+        class_names=data.class_names,
+        batch_size=data.batch_size,
+        **_network_of(config),
+    )
     closest(config.monitor, module.monitors, what="monitor")
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     max_epochs = config.trainer.max_epochs or -1
@@ -89,9 +94,20 @@ def train(config: DictConfig) -> None:
     if config.report and trainer.is_global_zero:
         title = f"{config.model.name} on {Path(str(config.data.root or 'drawn figures')).name}"
         told = OmegaConf.to_yaml(OmegaConf.create(plain))
-        path = try_report(output_dir, title=title, module=module, data=data, config=told)
+        about = {"config": told, "device": trainer.strategy.root_device.type}
+        path = try_report(output_dir, title=title, module=module, data=data, **about)
         if path is not None:
             log.info("report: %s", path)
+
+
+def _network_of(config: DictConfig) -> dict[str, dict[str, str | None]]:
+    """Return what the network starts from, where that is not what the configuration says.
+
+    A run that goes on has all in its checkpoint: what its weights began with is not needed again.
+    """
+    if config.ckpt_path is None or config.weights is None:
+        return {}
+    return {"model": {"weights": config.ckpt_path}}
 
 
 @contextmanager

@@ -127,8 +127,8 @@ def test_pictures_that_have_moved_are_told_and_the_rest_is_shown(
     for name in names[[0, 1, 3]]:
         Image.new("RGB", (8, 8)).save(tmp_path / str(name))
     index = FileIndex(tmp_path, names, ranking.truth, ("cat", "dog"))
-    sections = {s.title: s.parts for s in classifier_sections(ranking, index)}
-    numbers = dict(sections["At a glance"][0].values)  # type: ignore[union-attr]
+    sections = {s.title: s.parts for s in classifier_sections(ranking, index, split="val")}
+    numbers = dict(sections["At a glance: val"][0].values)  # type: ignore[union-attr]
     assert numbers["top-1"] == "0.750"  # three of four
     assert numbers["mean recall of classes"] == "0.833"  # (1 + 2 / 3) / 2
     assert numbers["loss"] == "0.650"  # (.1 + .5 + 1.6 + .4) / 4
@@ -137,13 +137,14 @@ def test_pictures_that_have_moved_are_told_and_the_rest_is_shown(
     assert texts[0].startswith("1 pictures are left out: ")
     assert "gone.png" in texts[0]
     shown = [s.caption for p in sections["Pictures"] if isinstance(p, Gallery) for s in p.shots]
-    assert "dog, 0.60: b.png" in shown
+    # From the picture that went wrong on; c.png is gone. The best is a.png.
+    assert shown == ["dog, 0.60: b.png", "cat, 0.90: a.png", "dog, 0.70: d.png"]
 
 
 def test_a_network_that_says_always_the_same_is_told_so(ranking: Ranking, tmp_path: Path) -> None:
     always = ranking._replace(labels=np.array([[0, 1]] * 4))
     index = FileIndex(tmp_path, np.array(list("abcd")), ranking.truth, ("cat", "dog"))
-    (_, remark), *_ = (s.parts for s in classifier_sections(always, index))
+    (_, remark), *_ = (s.parts for s in classifier_sections(always, index, split="val"))
     assert remark == Text("Every picture was taken for cat: nothing has been learnt.", "bad")
 
 

@@ -72,12 +72,25 @@ def test_video(tmp_path: Path) -> None:
 
 
 def test_video_that_breaks_off(tmp_path: Path) -> None:
-    video = open_source(write_video(tmp_path / "clip.mp4", 10))
-    video.count = 12
-    *found, last = video
-    assert len(found) == 10
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48))
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        writer.write(rng.integers(0, 256, (48, 64, 3), np.uint8))
+    writer.release()
+    assert all(frame.pixels is not None for frame in open_source(path))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    *found, last = open_source(path)
+    assert 15 < len(found) < 25
     assert last.pixels is None
-    assert last.problem == f"{tmp_path}/clip.mp4 breaks off after 10 of 12 frames"
+    assert last.problem == f"{path} breaks off after {len(found)} of 30 frames"
+
+
+def test_a_number_of_frames_may_be_estimated(tmp_path: Path) -> None:
+    for count, whole in ((12, True), (13, False)):
+        video = open_source(write_video(tmp_path / "clip.mp4", 10))
+        video.count = count
+        assert all(frame.pixels is not None for frame in video) == whole
 
 
 def test_nothing_of_the_kind(tmp_path: Path) -> None:
@@ -89,8 +102,8 @@ def test_nothing_of_the_kind(tmp_path: Path) -> None:
         (tmp_path / "list.txt", "this list is empty"),
         (tmp_path / "none.jpg", "there is no such file or folder"),
         (f"{tmp_path}/*.jpg", "nor one that fits such a pattern"),
-        (tmp_path / "clip.mp4", "cannot be opened"),
-        ("99", "camera 99 cannot be opened"),
+        (tmp_path / "clip.mp4", "this video cannot be opened or is not whole"),
+        ("99", "source=99: this camera cannot be opened"),
     ):
         with pytest.raises(UserError, match=message):
             open_source(source)

@@ -45,7 +45,11 @@ def test_what_fails_costs_the_tracker_only(
 ) -> None:
     csv, dummy = FailSafe(CSVLogger(tmp_path)), FailSafe(DummyLogger())
     trainer = trainer_with(csv, dummy)
+    # Pictures and tables that fail leave the scalars alone.
     attempt(trainer, CSVLogger, fail)
+    assert (csv.failed, dummy.failed) == (False, False)
+    assert caplog.text.count("CSVLogger could not be given everything: no route to host") == 1
+    csv.attempt(lambda: fail(csv.inner))
     assert (csv.failed, dummy.failed) == (True, False)
     assert caplog.text.count("CSVLogger failed and is off for the rest of this run") == 1
     asked: list[object] = []

@@ -132,7 +132,8 @@ def test_starts_have_every_octave() -> None:
 
 def test_proposal_is_taken_by_a_model_and_travels_with_it() -> None:
     fit = {"all": Coverage(10, 0.25, 0.4)}
-    text = to_yaml(FREE, now=fit, then={"all": Coverage(10, 0.75, 0.6)})
+    text = to_yaml(FREE, size=SIZE, now=fit, then={"all": Coverage(10, 0.75, 0.6)})
+    assert "For model.image_size=[256,384]. " in text
     assert "all 0.250 -> 0.750" in text
     assert text.startswith("# @package _global_\n")
     values = yaml.safe_load(text)["model"]

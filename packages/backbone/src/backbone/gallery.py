@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from backbone.data.sources import Frame
+from backbone.errors import UserError
 
 # What OpenCV writes as it is called; other pictures become PNG.
 _WRITTEN = (".jpg", ".jpeg", ".png", ".webp")
@@ -24,7 +25,7 @@ class Gallery:
 
     def __init__(self, folder: Path, names: tuple[Path, ...]) -> None:
         self.folder = folder
-        self._root = Path(os.path.commonpath([path.absolute().parent for path in names]))
+        self._root = Path(os.path.commonpath([_whole(path).parent for path in names]))
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -35,11 +36,19 @@ class Gallery:
 
     def add(self, frame: Frame, pixels: np.ndarray) -> None:
         """Write one picture under its own name."""
-        path = self.folder / Path(frame.name).absolute().relative_to(self._root)
+        path = self.folder / _whole(Path(frame.name)).relative_to(self._root)
         if path.suffix.lower() not in _WRITTEN:
             path = path.with_name(f"{path.name}.png")
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        # OpenCV itself would not say that it cannot write.
+        done, content = cv2.imencode(path.suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        assert done
+        path.write_bytes(content.tobytes())
+
+
+def _whole(path: Path) -> Path:
+    """Return a path from the root on, without ``..``, which would lead out of the folder."""
+    return Path(os.path.abspath(path))
 
 
 class Film:
@@ -76,6 +85,8 @@ class Film:
             self._size = (pixels.shape[1], pixels.shape[0])
             code = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self.path), code, self.rate, self._size)
+            if not self._writer.isOpened():
+                raise UserError(f"{self.path} cannot be written; draw=false goes without a video")
         if (pixels.shape[1], pixels.shape[0]) != self._size:
             pixels = cv2.resize(pixels, self._size)
         self._writer.write(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))

@@ -1,5 +1,6 @@
 """EfficientNet as a Lightning module: ``tools/train.py task=cls model=b0``."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from backbone.report.page import Section, Shot
 from backbone.report.run import never_scored
 from backbone.report.shots import shot
 from backbone.train.batch_norm import WARMUP_BATCHES
+from backbone.train.best import monitored
 from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe
 from backbone.train.unreadable import Unreadable
@@ -77,7 +79,8 @@ class EfficientNetModule(pl.LightningModule):
                 "model": self.model.spec.to_dict(),
                 "class_names": list(class_names),
                 "in_channels": self.model.trunk.stem.conv.in_channels,
-            }
+            },
+            logger=False,  # trackers have the whole configuration
         )
         freeze_layers(self.model, freeze)
         self.model.trunk.recomputed = _stages(recompute, len(self.model.trunk.stages))
@@ -94,7 +97,7 @@ class EfficientNetModule(pl.LightningModule):
         self.mix = mixer(mixup, cutmix, label_smoothing, num_classes)
         self.seed = seed
         self.unreadable = Unreadable()
-        self.best_top1 = -1.0
+        self.best_score = -math.inf
         self._collector = RankingCollector()
         # What pictures were taken for in the best epoch and in the test, in the first process.
         self.rankings: dict[str, Ranking] = {}
@@ -177,23 +180,23 @@ class EfficientNetModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Score the validation split; keep what the best epoch took pictures for."""
-        ranking, top1 = self._score("val")
-        if top1 > self.best_top1:
-            self.best_top1 = top1
+        ranking, scores = self._score("val")
+        if (score := monitored(self.trainer, scores, "top1")) > self.best_score:
+            self.best_score = score
             self._keep("val", ranking, "predictions.csv")
 
     def on_test_epoch_end(self) -> None:
         """Score the test split; keep what its pictures were taken for."""
         self._keep("test", self._score("test")[0], "predictions_test.csv")
 
-    def _score(self, split: str) -> tuple[Ranking | None, float]:
-        """Return what the first process gathered, and how much of it is right."""
+    def _score(self, split: str) -> tuple[Ranking | None, dict[str, float]]:
+        """Return what the first process gathered, and its scores."""
         ranking = self._collector.gather()
         scores = from_first({} if ranking is None else scores_of(ranking))
         # Every process has the same scores; there is nothing to reduce.
         for name, value in scores.items():
             self.log(f"{split}/{name}", value, prog_bar=name in ("top1", "loss"))
-        return ranking, scores["top1"]
+        return ranking, scores
 
     def _keep(self, split: str, ranking: Ranking | None, file: str) -> None:
         if ranking is not None:
@@ -207,7 +210,7 @@ class EfficientNetModule(pl.LightningModule):
         split = next(reversed(self.rankings), None)
         if split is None:
             return [never_scored()]
-        return classifier_sections(self.rankings[split], data.splits[split])
+        return classifier_sections(self.rankings[split], data.splits[split], split=split)
 
     def sample_shots(self, data: ClassificationData, count: int) -> list[Shot]:
         """Return training pictures as the network sees them."""

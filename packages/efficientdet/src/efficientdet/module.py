@@ -1,6 +1,7 @@
 """EfficientDet as a Lightning module: ``tools/train.py task=det model=d0``."""
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from backbone.errors import UserError, closest
 from backbone.report.page import Section, Shot
 from backbone.report.run import never_scored
+from backbone.train.best import monitored
 from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe, clip_each
 from backbone.train.unreadable import Unreadable
@@ -75,7 +77,8 @@ class EfficientDetModule(pl.LightningModule):
         self.model = create_model(**model, num_classes=len(class_names), class_names=class_names)
         # All that rebuilding the network takes, as plain values: loads with weights_only.
         self.save_hyperparameters(
-            {"model": self.model.spec.to_dict(), "class_names": list(class_names)}
+            {"model": self.model.spec.to_dict(), "class_names": list(class_names)},
+            logger=False,  # trackers have the whole configuration
         )
         freeze_layers(self.model, freeze)
         self.model.recompute([recompute] if isinstance(recompute, str) else recompute or ())
@@ -89,7 +92,7 @@ class EfficientDetModule(pl.LightningModule):
         self.seed = seed
         self.unreadable = Unreadable()
         self.class_ap: dict[str, float] = {}
-        self.best_map = -1.0
+        self.best_score = -math.inf
         # What was found in the best epoch and in the test, in the first process.
         self.results: dict[str, Results] = {}
         self.evaluation = EvaluationOptions(**(evaluation or {}))
@@ -225,8 +228,8 @@ class EfficientDetModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Score the validation split; keep the best epoch's detections and AP of each class."""
         scores, results = self._score("val")
-        if scores.metrics["mAP"] > self.best_map:
-            self.best_map = scores.metrics["mAP"]
+        if (score := monitored(self.trainer, scores.metrics, "mAP")) > self.best_score:
+            self.best_score = score
             self.class_ap = scores.class_ap
             if self.trainer.is_global_zero:
                 self.results["val"] = results
@@ -256,7 +259,8 @@ class EfficientDetModule(pl.LightningModule):
         split = next(reversed(self.results), None)
         if split is None:
             return [never_scored()]
-        return detector_sections(self.results[split], data.splits[split], self.evaluation)
+        found = self.results[split]
+        return detector_sections(found, data.splits[split], self.evaluation, split=split)
 
     def sample_shots(self, data: DetectionData, count: int) -> list[Shot]:
         """Return training pictures as the network sees them."""

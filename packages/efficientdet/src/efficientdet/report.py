@@ -1,5 +1,6 @@
 """What stands in a report on a detector."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,7 +47,7 @@ MEANINGS = {
 
 
 def detector_sections(
-    results: Results, index: AnnotationIndex, options: EvaluationOptions
+    results: Results, index: AnnotationIndex, options: EvaluationOptions, *, split: str
 ) -> list[Section]:
     """Return scores, classes, errors, calibration and pictures of one split.
 
@@ -54,10 +55,11 @@ def detector_sections(
         results: what was found, and in which pictures was looked.
         index: the split.
         options: how it is scored.
+        split: its name.
     """
     found = analyse(index, results.rows, results.image_ids, options)
     return [
-        Section("At a glance", [_scores(found), *_remarks(found), _threshold(found)]),
+        Section(f"At a glance: {split}", [_scores(found), *_remarks(found), _threshold(found)]),
         Section("Classes", _classes(found)),
         Section("Errors", _errors(found)),
         Section("Confidence", _confidence(found)),
@@ -181,8 +183,11 @@ def _pictures(found: DetectionAnalysis, index: AnnotationIndex) -> list[Part]:
     for title, chosen in (("Worst", order[:count].tolist()), ("Best", best)):
         shots, problems = _shots(chosen, found, index)
         if shots:
-            least = found.pictures.threshold
-            parts.append(Gallery(title, shots, index.class_names, least=least))
+            threshold = found.pictures.threshold
+            note = f"Counted below the pictures is what has a score of {threshold:.3f} or more."
+            # Rounded up, the slider would hide what just reaches the threshold.
+            least = math.floor(100 * threshold) / 100
+            parts.append(Gallery(title, shots, index.class_names, note, least))
         if problems:
             parts.append(Text(f"{len(problems)} pictures are left out: {problems[0]}", "warn"))
     return parts

@@ -18,6 +18,8 @@ from backbone.errors import UserError
 
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 AHEAD, _READERS = 8, 2  # pictures, threads
+# Some containers' number of frames is estimated from their length.
+COUNT_ERROR = 2
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -88,8 +90,8 @@ class Video:
         self.source = source
         self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
         if not self._capture.isOpened():
-            kind = f"camera {source}" if isinstance(source, int) else f"video {source}"
-            raise UserError(f"source={source}: {kind} cannot be opened")
+            kind = "camera" if isinstance(source, int) else "video"
+            raise UserError(f"source={source}: this {kind} cannot be opened or is not whole")
         frames = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.count = None if isinstance(source, int) or frames <= 0 else frames
         self.rate = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
@@ -104,7 +106,7 @@ class Video:
             yield Frame(f"{self.source}:{number:06d}", cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
             number += 1
         self._capture.release()
-        if self.count is not None and number < self.count:
+        if self.count is not None and number < self.count - max(COUNT_ERROR, self.count // 100):
             problem = f"{self.source} breaks off after {number} of {self.count} frames"
             yield Frame(f"{self.source}:{number:06d}", None, problem)
 
@@ -120,7 +122,7 @@ def open_source(source: str | int | Path) -> Frames:
         UserError: there is nothing of the kind.
     """
     text = str(source)
-    if text.isdecimal():
+    if text.isdecimal() and not Path(text).exists():
         return Video(int(text))
     path = Path(text).expanduser()
     if path.suffix.lower() in VIDEOS and path.is_file():

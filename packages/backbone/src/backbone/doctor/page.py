@@ -29,7 +29,7 @@ def findings_section(findings: Sequence[Finding]) -> Section:
         if few and finding.places:
             told += f": {'; '.join(finding.places)}"
         parts.append(Text(told, _TONES[finding.severity]))
-        if not few:
+        if not few and finding.places:
             places = "\n".join(finding.shown(SHOWN_PLACES))
             parts.append(Details(f"where ({finding.total})", places))
     return Section("Findings", parts)

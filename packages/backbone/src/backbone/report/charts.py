@@ -25,6 +25,7 @@ _LOOK: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "text.parse_math": False,  # names of classes may have dollars
     "svg.fonttype": "none",
     "svg.hashsalt": "",  # the same chart has the same text
     "figure.facecolor": "none",
@@ -75,7 +76,9 @@ def lines(
     figure, axes = new_figure()
     with rc_context(_LOOK):
         for name, xs, ys in curves:
-            axes.plot(xs, ys, label=name or None, linewidth=1.5, marker=marks)
+            # A name that begins with an underscore would not be in the legend.
+            label = f" {name}" if name else None
+            axes.plot(xs, ys, label=label, linewidth=1.5, marker=marks)
         axes.set(xlabel=x, ylabel=y)
         axes.set_ylim(bottom=bottom, top=top)
         if any(name for name, _, _ in curves):

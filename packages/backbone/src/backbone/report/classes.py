@@ -17,17 +17,18 @@ from backbone.report.shots import shot
 NUM_PICTURES = 12
 
 
-def classifier_sections(ranking: Ranking, index: ImageIndex) -> list[Section]:
+def classifier_sections(ranking: Ranking, index: ImageIndex, *, split: str) -> list[Section]:
     """Return scores, classes, confusions, calibration and pictures of one split.
 
     Args:
         ranking: what the pictures were taken for.
         index: the split.
+        split: its name.
     """
     names = index.class_names
     found = analyse_classes(ranking.truth, ranking.labels, ranking.scores, names)
     return [
-        Section("At a glance", [_numbers(found, ranking), *_remarks(found)]),
+        Section(f"At a glance: {split}", [_numbers(found, ranking), *_remarks(found)]),
         Section("Classes", _classes(found)),
         Section("Confidence", [_calibration(found)]),
         Section("Pictures", _pictures(found, ranking, index)),
@@ -50,9 +51,9 @@ def _numbers(found: ClassAnalysis, ranking: Ranking) -> Numbers:
 
 def _remarks(found: ClassAnalysis) -> list[Part]:
     never = [row.name for row in found.classes if row.count and not row.predicted]
-    if len(never) == len([row for row in found.classes if row.count]) - 1 and never:
-        taken = next(row.name for row in found.classes if row.predicted)
-        return [Text(f"Every picture was taken for {taken}: nothing has been learnt.", "bad")]
+    taken = [row.name for row in found.classes if row.predicted]
+    if len(taken) == 1 and never:
+        return [Text(f"Every picture was taken for {taken[0]}: nothing has been learnt.", "bad")]
     if never:
         return [Text(f"No picture was taken for {few(never)}.", "warn")]
     return []
@@ -92,8 +93,8 @@ def _calibration(found: ClassAnalysis) -> Chart:
 
 
 def _pictures(found: ClassAnalysis, ranking: Ranking, index: ImageIndex) -> list[Part]:
-    count = min(NUM_PICTURES, len(found.order) // 2)
-    worst, best = found.order[:count], found.order[::-1][:count]
+    count = min(NUM_PICTURES, -(-len(found.order) // 2))
+    worst, best = found.order[:count], found.order[count:][::-1][:NUM_PICTURES]
     parts: list[Part] = []
     for title, rows in (("Worst", worst), ("Best", best)):
         shots, problems = _shots(rows, ranking, index)

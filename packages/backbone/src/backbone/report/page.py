@@ -13,6 +13,8 @@ from markupsafe import Markup
 Tone = Literal["plain", "good", "warn", "bad"]
 # Cells of a heatmap beyond this many columns have no room for their numbers.
 NUMBERED_COLUMNS = 25
+# Of boxes: annotated and found, annotated and not found, found rightly, found wrongly.
+KINDS = ("truth", "missed", "right", "wrong")
 
 
 class Text(NamedTuple):
@@ -58,8 +60,7 @@ class Heatmap(NamedTuple):
 class Box(NamedTuple):
     """A box in pixels of its picture; ``score`` is None of what was annotated.
 
-    ``kind`` is one of ``truth``, ``missed``, ``right`` and ``wrong``; readers hide kinds they do
-    not want to see.
+    ``kind`` is one of `KINDS`; readers hide kinds that they do not want to see.
     """
 
     xyxy: tuple[float, float, float, float]
@@ -171,8 +172,9 @@ def _shades(heatmap: Heatmap) -> list[list[tuple[str, int, float]]]:
 
 
 def _kinds(gallery: Gallery) -> list[str]:
-    """Return the kinds of a gallery's boxes, in the order in which they come up."""
-    return list(dict.fromkeys(box.kind for shot in gallery.shots for box in shot.boxes))
+    """Return the kinds of a gallery's boxes."""
+    found = {box.kind for shot in gallery.shots for box in shot.boxes}
+    return [kind for kind in KINDS if kind in found]
 
 
 def _scored(gallery: Gallery) -> bool:

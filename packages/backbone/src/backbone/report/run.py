@@ -1,11 +1,8 @@
 """The report of a run: what its task has to say, how it went and with what it was made."""
 
 import logging
-import os
 from pathlib import Path
 from typing import Any, Protocol
-
-import torch
 
 from backbone.report.page import Gallery, Section, Shot, Text, write_page
 from backbone.report.training import making_section, read_metrics, training_section
@@ -29,7 +26,9 @@ class Told(Protocol):
         ...
 
 
-def write_report(folder: Path, *, title: str, module: Told, data: Any, config: str) -> Path:
+def write_report(
+    folder: Path, *, title: str, module: Told, data: Any, config: str, device: str
+) -> Path:
     """Write ``report.html`` into a run's folder; return its path.
 
     Args:
@@ -38,14 +37,14 @@ def write_report(folder: Path, *, title: str, module: Told, data: Any, config: s
         module: what was trained or scored.
         data: its data.
         config: the configuration as text.
+        device: that it ran on, ``cpu`` or ``cuda``.
     """
     metrics = read_metrics(folder / "metrics.csv")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     path = folder / "report.html"
     write_page(
         path,
         title=title,
-        summary=os.path.relpath(folder),
+        summary=_shown(folder),
         sections=[
             *module.report(data),
             *([training_section(metrics)] if metrics else []),
@@ -70,6 +69,12 @@ def try_report(folder: Path, **told: Any) -> Path | None:
     except Exception as error:  # whatever it is, weights and scores are worth more
         log.warning("no report could be written: %s", error, exc_info=True)
         return None
+
+
+def _shown(folder: Path) -> str:
+    """Return a folder as it is seen from here, if it is below."""
+    whole, here = folder.absolute(), Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
 
 
 def never_scored() -> Section:

@@ -23,6 +23,7 @@ L = TypeVar("L", bound=Logger)
 # Where a checkpoint keeps the W&B run that it was saved in.
 WANDB_RUN = "wandb_run"
 _SQLITE = "sqlite:///"
+MLFLOW_FILE = f"{_SQLITE}runs/mlflow.db"
 
 
 class FailSafe(Logger):
@@ -85,13 +86,16 @@ class FailSafe(Logger):
 
 
 def attempt(trainer: pl.Trainer, kind: type[L], action: Callable[[L], object]) -> None:
-    """Do something with the run's trackers of a kind, if there are any.
+    """Do something besides scalars with the run's trackers of a kind, if there are any.
 
-    A failure is not the training's.
+    A failure is not the training's, nor does it end the scalars.
     """
     for tracker in _live(trainer):
         if isinstance(inner := tracker.inner, kind):
-            tracker.attempt(lambda inner=inner: action(inner))
+            try:
+                action(inner)
+            except Exception as error:  # whatever a tracker throws
+                log.warning("%s could not be given everything: %s", kind.__name__, error)
 
 
 def is_tracked(trainer: pl.Trainer, *kinds: type[Logger]) -> bool:
@@ -152,11 +156,13 @@ def stored_run(checkpoint: str | Path | None) -> str | None:
     return content.get(WANDB_RUN)
 
 
-def mlflow_logger(*, tracking_uri: str, experiment: str, name: str) -> Logger:
+def mlflow_logger(*, tracking_uri: str | None, experiment: str, name: str) -> Logger:
     """Return an MLflow tracker; in all but the first process one that does nothing.
 
     Args:
-        tracking_uri: of a server, or of a SQLite file, whose folder is made if need be.
+        tracking_uri: of a server, or of a SQLite file, whose folder is made if need be; None takes
+            the environment's ``MLFLOW_TRACKING_URI``, which may hold a password and so stays out
+            of the configuration, else `MLFLOW_FILE`.
         experiment: name of the MLflow experiment.
         name: name of the run.
 
@@ -165,6 +171,7 @@ def mlflow_logger(*, tracking_uri: str, experiment: str, name: str) -> Logger:
     """
     if getattr(rank_zero_only, "rank", 0) != 0:
         return DummyLogger()
+    tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or MLFLOW_FILE
     if tracking_uri.startswith(_SQLITE):
         Path(tracking_uri.removeprefix(_SQLITE)).parent.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

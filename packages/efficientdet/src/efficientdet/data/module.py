@@ -102,13 +102,13 @@ class DetectionData(EpochData):
                 told = ", ".join(f"{count} {repair}" for repair, count in index.repairs.items())
                 log.warning("%s split: %s", name, told)
             _check_objects(name, index)
-        if empty == "drop":
+        if empty == "drop" and "train" in self.splits:
             self._drop_empty()
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the labels."""
-        return self.splits["train"].class_names
+        return next(iter(self.splits.values())).class_names
 
     def num_pictures(self, split: str) -> int:
         """Return the number of pictures in a split."""
@@ -120,6 +120,8 @@ class DetectionData(EpochData):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, shuffled and augmented."""
+        if "train" not in self.splits:
+            raise UserError("data: this data set is for evaluation only; it has no training split")
         self._warn_of_closing()
         return self.shuffled(collate=collate)
 

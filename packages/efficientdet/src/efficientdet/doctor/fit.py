@@ -74,7 +74,7 @@ def fit_anchors(
             "coverage": {split: _plain(*both) for split, both in fits.items()},
         },
         [anchors_section(train, fits, present, proposed, worth=worth, stride=stride)],
-        {"anchors.yaml": to_yaml(proposed, now=now, then=then)},
+        {"anchors.yaml": to_yaml(proposed, size=size, now=now, then=then)},
     )
 
 

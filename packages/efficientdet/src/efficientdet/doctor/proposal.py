@@ -6,8 +6,9 @@ from typing import Any
 from backbone.doctor.findings import Finding
 from efficientdet.doctor.coverage import AnchorShapes, Coverage, in_words
 
-# What the proposal must gain in recall or in mean IoU to be worth a word.
-WORTH, WORTH_IOU = 0.02, 0.05
+# What the proposal must gain in recall to be worth a word: an anchor that overlaps enough already
+# gains nothing by overlapping more.
+WORTH = 0.02
 # Recall of the present anchors below which they hardly fit at all.
 POOR = 0.5
 
@@ -20,14 +21,15 @@ def proposal_finding(now: Coverage, then: Coverage, shapes: AnchorShapes) -> Fin
         then: how the proposed ones do.
         shapes: the proposed ones.
     """
-    if then.recall - now.recall < WORTH and then.mean_iou - now.mean_iou < WORTH_IOU:
+    if then.recall - now.recall < WORTH:
         return None
     return Finding(
         "warning" if now.recall < POOR else "hint",
         "anchors",
         f"train: anchors overlap {now.recall:.1%} of the boxes by 0.5 or more; others would "
-        f"{then.recall:.1%} (mean IoU {now.mean_iou:.2f}, then {then.mean_iou:.2f})",
-        f"train with {overrides(shapes)}",
+        f"overlap {then.recall:.1%} (mean IoU {now.mean_iou:.2f}, then {then.mean_iou:.2f})",
+        f"train with {overrides(shapes)}, from weights of the backbone alone: a detector's own "
+        "would have to learn its boxes anew",
     )
 
 
@@ -37,12 +39,17 @@ def overrides(shapes: AnchorShapes) -> str:
 
 
 def to_yaml(
-    shapes: AnchorShapes, *, now: Mapping[str, Coverage], then: Mapping[str, Coverage]
+    shapes: AnchorShapes,
+    *,
+    size: tuple[int, int],
+    now: Mapping[str, Coverage],
+    then: Mapping[str, Coverage],
 ) -> str:
     """Return anchors as an experiment's file.
 
     Args:
         shapes: the anchors.
+        size: height and width of the network's input that they are for.
         now: how the present ones fit the training's boxes, by size.
         then: how these do.
     """
@@ -50,9 +57,10 @@ def to_yaml(
     values = "".join(f"  {key}: {value}\n" for key, value in _values(shapes).items())
     return (
         "# @package _global_\n"
-        "# Copied to configs/experiment/anchors.yaml: uv run tools/train.py experiment=anchors\n"
+        "# Copied to configs/experiment/anchors.yaml: uv run tools/train.py experiment=anchors,\n"
+        "# with another experiment experiment=[<that one>,anchors],\n"
         f"# or at the end of a command line: {overrides(shapes)}\n"
-        f"# Best possible recall at IoU 0.5 by size: {gains}.\n"
+        f"# For model.image_size={in_words(size)}. Best possible recall at IoU 0.5: {gains}.\n"
         f"model:\n{values}"
     )
 

@@ -28,11 +28,14 @@ def check_quickly(data: "DetectionData", spec: DetSpec) -> list[Finding]:
         data: the data set.
         spec: the detector.
     """
+    findings = index_findings(data.splits, data.size)
+    if "train" not in data.splits:
+        return findings
     index, size = data.splits["train"], data.size
     boxes = as_seen(index, size)[~index.crowd]
     small = small_finding("train", boxes, AnchorShapes.of(spec), size=size, levels=spec.levels)
     unreadable = try_some("train", partial(data.find_problem, "train"), len(index))
-    return [*index_findings(data.splits, size), *small, *unreadable]
+    return [*findings, *small, *unreadable]
 
 
 def index_findings(splits: Splits, size: tuple[int, int]) -> list[Finding]:

@@ -56,4 +56,4 @@ def _most_of_a_class(index: AnnotationIndex) -> int:
     owners = torch.arange(len(index)).repeat_interleave(torch.from_numpy(index.offsets).diff())
     objects = torch.from_numpy(~index.crowd)
     pairs = owners * len(index.class_names) + torch.from_numpy(index.labels)
-    return int(pairs[objects].bincount().max())
+    return int(pairs[objects].bincount(minlength=1).max())
