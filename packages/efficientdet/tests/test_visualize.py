@@ -32,14 +32,6 @@ def test_a_box_has_the_colour_of_its_class_and_the_inside_stays() -> None:
     assert (plate == 0).all(1).any() or (plate == 255).all(1).any()  # the letters
 
 
-def test_scores_below_the_limit_are_left_out() -> None:
-    picture = np.zeros((100, 100, 3), np.uint8)
-    two = found((10, 30, 40, 60), (60, 30, 90, 60))  # 0.9 and 0.5
-    drawn = draw(picture, two, NAMES, min_score=0.6)
-    assert drawn[:, :50].any()
-    assert not drawn[40:, 55:].any()
-
-
 @pytest.mark.parametrize("shape", [(1, 5000), (5000, 1), (8, 8), (2000, 3000)])
 def test_any_size(shape: tuple[int, int]) -> None:
     height, width = shape

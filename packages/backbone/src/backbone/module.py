@@ -28,6 +28,7 @@ from backbone.train.best import monitored
 from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe
 from backbone.train.unreadable import Unreadable
+from backbone.visualize import as_rgb
 
 
 class EfficientNetModule(pl.LightningModule):
@@ -215,7 +216,7 @@ class EfficientNetModule(pl.LightningModule):
     def sample_shots(self, data: ClassificationData, count: int) -> list[Shot]:
         """Return training pictures as the network sees them."""
         return [
-            shot(_coloured(sample.image), data.class_names[sample.label])
+            shot(as_rgb(sample.image), data.class_names[sample.label])
             for sample in data.samples(count)
             if sample.image is not None
         ]
@@ -266,8 +267,3 @@ def _stages(asked: Sequence[int] | int, count: int) -> Sequence[int]:
     if wrong:
         raise UserError(f"task.recompute={wrong[0]}: there are stages 0 to {count - 1}")
     return asked
-
-
-def _coloured(image: np.ndarray) -> np.ndarray:
-    """Return a picture ``(H, W, C)`` with three channels, however many it has."""
-    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image

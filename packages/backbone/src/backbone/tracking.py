@@ -17,7 +17,7 @@ from backbone.data.module import data_of
 from backbone.module import EfficientNetModule
 from backbone.train.trackers import attempt, is_tracked
 from backbone.train.wandb_run import STEP, table_of
-from backbone.visualize import draw_guesses
+from backbone.visualize import as_rgb, draw_guesses
 
 # A table of more rows than this is nobody's to read.
 MAX_CELLS = 10_000
@@ -79,7 +79,7 @@ class ClassifierMedia(pl.Callback):
 
         def to_tensorboard(logger: TensorBoardLogger) -> None:
             drawn = [
-                draw_guesses(_rgb(s.picture), [s.probability], [s.guess], names)
+                draw_guesses(as_rgb(s.picture), [s.probability], [s.guess], names)
                 for _, _, s in worst
             ]
             logger.experiment.add_images("val/worst", np.stack(drawn), step, dataformats="NHWC")
@@ -121,10 +121,6 @@ def _caption(shown: _Shown, loss: float, names: Sequence[str]) -> str:
         f"{names[shown.label]}; taken for {names[shown.guess]} ({shown.probability:.2f}), "
         f"loss {loss:.2f}"
     )
-
-
-def _rgb(picture: np.ndarray) -> np.ndarray:
-    return np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
 
 
 def _confusion(found: ClassAnalysis) -> CustomChart:

@@ -46,6 +46,11 @@ def write(
     return y + height
 
 
+def as_rgb(picture: np.ndarray) -> np.ndarray:
+    """Return a picture ``(H, W, C)`` with three channels, also of one that is grey."""
+    return np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
+
+
 def draw_guesses(
     picture: np.ndarray, scores: Sequence[float], labels: Sequence[int], class_names: Sequence[str]
 ) -> np.ndarray:

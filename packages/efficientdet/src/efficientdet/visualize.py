@@ -12,16 +12,13 @@ from efficientdet.postprocess import Detections
 LINE, LEAST_LINE = 1 / 240, 2
 
 
-def draw(
-    picture: np.ndarray, found: Detections, class_names: Sequence[str], *, min_score: float = 0.0
-) -> np.ndarray:
+def draw(picture: np.ndarray, found: Detections, class_names: Sequence[str]) -> np.ndarray:
     """Return a copy of a picture with its boxes.
 
     Args:
         picture: ``(H, W, 3)`` uint8 RGB.
         found: in its pixels; the best are drawn last, over the others.
         class_names: names in the order of the labels.
-        min_score: detections below it are left out.
     """
     image = Image.fromarray(picture)
     pen = ImageDraw.Draw(image)
@@ -29,8 +26,6 @@ def draw(
     width = max(LEAST_LINE, round(min(image.size) * LINE))
     columns = (column.tolist() for column in found)
     for (x0, y0, x1, y1), score, label in reversed(list(zip(*columns, strict=True))):
-        if score < min_score:
-            continue
         # Pillow refuses boxes that end before they begin.
         box = (x0, y0, max(x0, x1), max(y0, y1))
         pen.rectangle(box, outline=colour(label), width=width)

@@ -6,10 +6,13 @@ Of two hashes that differ in at most d of 64 bits, cut into d + 1 bands, one ban
 Shapes: N = pictures, G = groups, E = pairs of groups.
 """
 
+import logging
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+
+log = logging.getLogger(__name__)
 
 # Bits in which two perceptual hashes of one picture may differ, and two difference hashes.
 NEAR, NEAR_DIFFERENCE = 6, 8
@@ -112,6 +115,8 @@ def _near_pairs(hashes: np.ndarray) -> np.ndarray:
             step += 1
             here = here[here + step < len(band)]
             here = here[band[here] == band[here + step]]
+    if count >= MOST_PAIRS:
+        log.warning("%d pairs of pictures look alike; there may be more", count)
     return np.unique(np.concatenate(found), axis=0)
 
 
