@@ -15,6 +15,8 @@ SHOWN_PAIRS, PAIR_SIDE = 12, 240
 # Places of a finding that stand beside it, and that are shown at all; doctor.json has them all.
 FEW_PLACES, SHOWN_PLACES = 3, 200
 _TONES: dict[Severity, Tone] = {"error": "bad", "warning": "warn", "hint": "plain"}
+# How much more frequent the most frequent class is where a chart becomes logarithmic.
+LOG_RATIO = 30
 # Classes that a chart has names for.
 NAMED_CLASSES = 40
 
@@ -66,7 +68,8 @@ def _bars(counts: Mapping[str, np.ndarray], class_names: Sequence[str], order: n
         axes.tick_params(colors=ink)
     else:
         axes.set_xlabel("classes, the most frequent first")
-    if max(of_split.max(initial=0) for of_split in counts.values()) > 0:
+    together = np.concatenate(list(counts.values()))
+    if together.max(initial=0) > LOG_RATIO * together[together > 0].min(initial=np.inf):
         axes.set_yscale("log")
     axes.legend(fontsize=8, labelcolor=ink, frameon=False)
     return svg_of(figure)
