@@ -32,7 +32,9 @@ HEAVY = (
 def run_alone(tool: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Do the same in a process that imports all by itself, as W&B's service needs it."""
     call = [sys.executable, str(ROOT / "tools" / tool), *arguments]
-    return subprocess.run(call, cwd=folder, capture_output=True, text=True, check=False)
+    # Not with the service of the tests' own process, to which the runs of all would belong.
+    own = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    return subprocess.run(call, cwd=folder, env=own, capture_output=True, text=True, check=False)
 
 
 def run_tool(tool: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
