@@ -9,6 +9,7 @@ from PIL import Image
 
 from backbone.data.index import FileIndex
 from backbone.ranking import Ranking
+from backbone.report.charts import lines, new_figure, svg_of
 from backbone.report.classes import classifier_sections
 from backbone.report.confusion import cells_of, confusion_part
 from backbone.report.page import (
@@ -154,3 +155,15 @@ def test_pictures_are_base64(tmp_path: Path) -> None:
     (found,) = re.findall(r'src="data:image/jpeg;base64,([^"]*)"', text)
     assert base64.b64decode(found) == one.jpeg
     assert "controls" not in text.partition("<main>")[2].partition("<script>")[0]
+
+
+def test_names_in_charts_are_words() -> None:
+    """A dollar begins no formula, and numbers of logarithmic axes are none of ours."""
+    curves = [(r"a$\foo$", [1, 2], [1, 2]), ("_b", [1, 2], [2, 1])]
+    svg = lines(curves, x="x", y="y")
+    assert r">a$\foo$</text>" in svg
+    assert ">b</text>" in svg
+    figure, axes = new_figure()
+    axes.plot([1, 1000], [1, 2])
+    axes.set_xscale("log")
+    assert "mathdefault" not in svg_of(figure)

@@ -6,7 +6,7 @@ import numpy as np
 
 from backbone.doctor.duplicates import Duplicates, Name
 from backbone.doctor.findings import Finding, Severity, line
-from backbone.report.charts import new_figure, svg_of
+from backbone.report.charts import new_figure, plain, svg_of
 from backbone.report.page import Chart, Details, Gallery, Part, Section, Table, Text, Tone
 from backbone.report.shots import shot
 
@@ -64,7 +64,8 @@ def _bars(counts: Mapping[str, np.ndarray], class_names: Sequence[str], order: n
         width = 0.8 / len(counts)
         axes.bar(places + (i + 0.5) * width - 0.4, of_split[order], width, label=split)
     if len(order) <= NAMED_CLASSES:
-        axes.set_xticks(places, [class_names[int(k)] for k in order], rotation=60, ha="right")
+        names = [plain(class_names[k]) for k in order.tolist()]
+        axes.set_xticks(places, names, rotation=60, ha="right")
         axes.tick_params(colors=ink)
     else:
         axes.set_xlabel("classes, the most frequent first")

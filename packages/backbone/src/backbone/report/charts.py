@@ -25,7 +25,6 @@ _LOOK: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "text.parse_math": False,  # names of classes may have dollars
     "svg.fonttype": "none",
     "svg.hashsalt": "",  # the same chart has the same text
     "figure.facecolor": "none",
@@ -51,7 +50,14 @@ def svg_of(figure: Figure) -> str:
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :].replace(_INK, "currentColor")
     # Names of groups, which would not be unique in a page of several charts.
-    return re.sub(r'<g id="[^"]*"', "<g", re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S))
+    return re.sub(
+        r'<g id="[^"]*"', "<g", re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.S)
+    )
+
+
+def plain(text: str) -> str:
+    """Return text that is not taken for mathematics, nor left out of a legend."""
+    return text.replace("$", r"\$").lstrip("_") or "-"
 
 
 def lines(
@@ -76,8 +82,7 @@ def lines(
     figure, axes = new_figure()
     with rc_context(_LOOK):
         for name, xs, ys in curves:
-            # A name that begins with an underscore would not be in the legend.
-            label = f" {name}" if name else None
+            label = plain(name) if name else None
             axes.plot(xs, ys, label=label, linewidth=1.5, marker=marks)
         axes.set(xlabel=x, ylabel=y)
         axes.set_ylim(bottom=bottom, top=top)
@@ -90,7 +95,7 @@ def bars(names: Sequence[str], values: Sequence[float], *, x: str) -> str:
     """Return an SVG of one lying bar a name, the first on top."""
     figure, axes = new_figure()
     with rc_context(_LOOK):
-        axes.barh(names, values, color=COLOURS[0])
+        axes.barh([plain(name) for name in names], values, color=COLOURS[0])
         axes.invert_yaxis()
         axes.set(xlabel=x)
     return svg_of(figure)

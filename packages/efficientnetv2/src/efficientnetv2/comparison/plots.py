@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from backbone.report.charts import new_figure
+from backbone.report.charts import new_figure, plain
 from efficientnetv2.comparison.projection import Projection
 from efficientnetv2.comparison.throughput import Outcome
 from efficientnetv2.comparison.training import Trained
@@ -32,12 +32,12 @@ def plot_accuracy(
         if points:
             axes.scatter([p[0] for p in points], [p[1] for p in points], marker=mark, label=label)
         for hours, top1, name in points:
-            axes.annotate(_plain(name), (hours, top1), (4, 4), textcoords="offset points")
+            axes.annotate(plain(name), (hours, top1), (4, 4), textcoords="offset points")
     axes.set(xscale="log", xlabel="training time in hours", ylabel="the paper's top-1 in %")
     if not (measured or published):
         return None
     axes.margins(x=0.15)  # for the names
-    axes.legend()
+    axes.legend(frameon=False)
     return figure
 
 
@@ -56,13 +56,13 @@ def plot_throughput(outcomes: Sequence[Outcome]) -> Figure | None:
                 sum(times.images_per_second(outcome.row.batch_size) for times in part) / len(part)
                 for part in zip(*outcome.steps, strict=True)
             ]
-            axes.plot(sizes, rates, marker="o", label=_plain(outcome.row.name))
+            axes.plot(sizes, rates, marker="o", label=plain(outcome.row.name))
     axes.set(xlabel="side of the pictures in pixels", ylabel="images/s of training steps")
     if not axes.lines:
         return None
     axes.margins(y=0.1)
     axes.set_ylim(bottom=0)
-    axes.legend()
+    axes.legend(frameon=False)
     return figure
 
 
@@ -71,15 +71,10 @@ def plot_scores(results: Sequence[Trained], *, metric: str, target: float) -> Fi
     figure, axes = new_figure()
     for number, result in enumerate(results):
         for i, curve in enumerate(result.curves.values()):
-            label = _plain(result.row.name) if i == 0 else None
+            label = plain(result.row.name) if i == 0 else None
             axes.plot(curve.minutes, curve.scores, f"C{number % 10}.-", label=label)
     axes.axhline(target, color="0.7", linestyle=":")
-    axes.set(xlabel="minutes", ylabel=_plain(metric))
+    axes.set(xlabel="minutes", ylabel=plain(metric))
     if any(result.curves for result in results):
-        axes.legend()
+        axes.legend(frameon=False)
     return figure
-
-
-def _plain(text: str) -> str:
-    """Return text that is not taken for mathematics, nor hidden from a legend."""
-    return text.replace("$", r"\$").lstrip("_") or "-"
