@@ -64,12 +64,12 @@ def _bars(counts: Mapping[str, np.ndarray], class_names: Sequence[str], order: n
         width = 0.8 / len(counts)
         axes.bar(places + (i + 0.5) * width - 0.4, of_split[order], width, label=split)
     if len(order) <= NAMED_CLASSES:
-        names = [plain(class_names[k]) for k in order.tolist()]
+        names = [plain(class_names[int(k)]) for k in order]
         axes.set_xticks(places, names, rotation=60, ha="right")
         axes.tick_params(colors=ink)
     else:
         axes.set_xlabel("classes, the most frequent first")
-    together = np.concatenate(list(counts.values()))
+    together = np.concatenate(list(counts.values())).astype(np.float64)
     if together.max(initial=0) > LOG_RATIO * together[together > 0].min(initial=np.inf):
         axes.set_yscale("log")
     axes.legend(fontsize=8, labelcolor=ink, frameon=False)
