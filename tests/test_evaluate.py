@@ -133,3 +133,12 @@ def test_a_part_that_was_scored_is_scored_again(folder: Path, tmp_path: Path) ->
     assert "trainer.limit_val_batches=null scores all" in done.stdout + done.stderr
     found = json.loads((tmp_path / "e" / "predictions.json").read_text())
     assert {entry["image_id"] for entry in found} <= {1, 2}
+
+
+def test_a_run_goes_on_without_the_weights_it_began_with(folder: Path, tmp_path: Path) -> None:
+    words = (*DETECTOR, *COMMON, "trainer.max_epochs=3", f"weights={tmp_path}/gone.pth")
+    places = (f"hydra.run.dir={tmp_path / 'on'}", f"paths.cache_dir={folder / 'cache'}")
+    last = f"ckpt_path={folder}/det/checkpoints/last.ckpt"
+    done = run_tool("train.py", tmp_path, *words, *places, last)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 3/3" in done.stdout
