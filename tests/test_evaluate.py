@@ -135,8 +135,11 @@ def test_a_part_that_was_scored_is_scored_again(folder: Path, tmp_path: Path) ->
     assert {entry["image_id"] for entry in found} <= {1, 2}
 
 
-def test_a_run_goes_on_without_the_weights_it_began_with(folder: Path, tmp_path: Path) -> None:
-    words = (*DETECTOR, *COMMON, "trainer.max_epochs=3", f"weights={tmp_path}/gone.pth")
+@pytest.mark.parametrize("key", ["weights", "backbone_weights"])
+def test_a_run_goes_on_without_the_weights_it_began_with(
+    folder: Path, tmp_path: Path, key: str
+) -> None:
+    words = (*DETECTOR, *COMMON, "trainer.max_epochs=3", f"{key}={tmp_path}/gone.pth")
     places = (f"hydra.run.dir={tmp_path / 'on'}", f"paths.cache_dir={folder / 'cache'}")
     last = f"ckpt_path={folder}/det/checkpoints/last.ckpt"
     done = run_tool("train.py", tmp_path, *words, *places, last)

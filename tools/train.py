@@ -105,9 +105,10 @@ def _network_of(config: DictConfig) -> dict[str, dict[str, str | None]]:
 
     A run that goes on has all in its checkpoint: what its weights began with is not needed again.
     """
-    if config.ckpt_path is None or config.weights is None:
+    keys = [key for key in ("weights", "backbone_weights") if config.task.model.get(key)]
+    if config.ckpt_path is None or not keys:
         return {}
-    return {"model": {"weights": config.ckpt_path}}
+    return {"model": {**dict.fromkeys(keys), "weights": config.ckpt_path}}
 
 
 @contextmanager
