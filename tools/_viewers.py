@@ -5,12 +5,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from _runs import checkpoint_of, run_of
-from omegaconf import DictConfig, OmegaConf
+from _networks import class_names_of, network_of
+from omegaconf import DictConfig
 
 from backbone.errors import UserError, closest
 
@@ -167,53 +166,13 @@ def viewer_of(config: DictConfig, device: str, numbers: Mapping[str, int]) -> Vi
         UserError: there are no such weights, or they do not say what network they are of and the
             configuration's is another.
     """
-    model = _model(config).eval().to(device)
+    model = network_of(config).eval().to(device)
+    names = class_names_of(model)
     detects = hasattr(model, "bifpn")
-    names = model.class_names or _published_names(_num_classes(model), detects=detects)
     if config.optimize:
         model = model.optimize(batch_size=config.batch_size)
     make: Any = DetectionViewer if detects else ClassificationViewer
     return make(model, names, config, numbers)
-
-
-def _model(config: DictConfig) -> Any:
-    """Return the network: rebuilt from a file of ours, or the one that the task names."""
-    import backbone
-    import efficientdet
-    from backbone.weights import read_file
-
-    run = run_of(config.weights)
-    weights = Path(str(config.weights)).expanduser() if run is None else checkpoint_of(run)
-    if weights.is_file():
-        spec = read_file(weights).metadata.get("model", {})
-        if "fpn_cells" in spec:
-            return efficientdet.load_model(weights)
-        if "stages" in spec:
-            return backbone.load_model(weights)
-    settings: Any = OmegaConf.to_container(config.model, resolve=True)
-    settings["weights"] = str(weights) if weights.exists() else config.weights
-    if settings.pop("_target_", None) is None:
-        return efficientdet.create_model(**settings)
-    from hydra.utils import instantiate
-
-    return instantiate(config.model, weights=settings["weights"])()
-
-
-def _num_classes(model: Any) -> int:
-    return getattr(model, "num_classes", None) or model.classifier.out_features
-
-
-def _published_names(count: int, *, detects: bool) -> Sequence[str]:
-    """Return COCO's or ImageNet's names where there are as many classes, else numbers."""
-    from timm.data.imagenet_info import ImageNetInfo
-
-    from efficientdet.coco_classes import PUBLISHED_ROWS
-
-    if detects and count == len(PUBLISHED_ROWS):
-        return PUBLISHED_ROWS
-    if not detects and count == 1000:
-        return list(ImageNetInfo("imagenet-1k").label_descriptions())
-    return [f"class {i}" for i in range(count)]
 
 
 def _category_ids(class_names: Sequence[str]) -> list[int]:
