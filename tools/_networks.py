@@ -37,7 +37,7 @@ def network_of(config: DictConfig) -> Any:
 
 
 def class_names_of(model: Any) -> Sequence[str]:
-    """Return a network's classes: its own, COCO's or ImageNet's if there are as many, or numbers."""
+    """Return the classes: the network's own, COCO's or ImageNet's by their number, or numbers."""
     from timm.data.imagenet_info import ImageNetInfo
 
     from efficientdet.coco_classes import PUBLISHED_ROWS
