@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,15 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # default of 300,000 starves a second training on the machine; not to spin at all
 # (OMP_WAIT_POLICY=PASSIVE) slows the many short operations of small networks.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
+# Likewise: what PyTorch's profiler says of GPUs that are not there.
+os.environ.setdefault("KINETO_LOG_LEVEL", "5")
 
 from _help import help_text
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import CompactHydraException, HydraException, InstantiationException
+from hydra.types import RunMode
 from omegaconf import AnyNode, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -30,6 +35,18 @@ from backbone.errors import UserError, closest
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 EXIT_MISTAKE = 2
+# Hydra's plugins that the extra `sweep` brings, by what is chosen; `sweep` cards choose Optuna.
+_PLUGINS = {
+    "hydra/sweeper": {"basic": "", "optuna": "hydra_optuna_sweeper"},
+    "hydra/launcher": {
+        "basic": "",
+        "joblib": "hydra_joblib_launcher",
+        "submitit_local": "hydra_submitit_launcher",
+        "submitit_slurm": "hydra_submitit_launcher",
+    },
+}
+# What a key takes besides numbers.
+_WORDS = {"data.batch_size": "auto"}
 
 # Third parties' remarks that no user of ours can act on.
 _NOISE = (
@@ -103,12 +120,13 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
                 f"{override.input_line}: a list is written in brackets, [a,b]; several runs take -m"
             )
         key = str(override.key_or_group)
-        is_group = (CONFIGS / key).is_dir()
+        is_group = (CONFIGS / key).is_dir() or key.startswith("hydra/")
         (choices if is_group else values).append(override)
         if is_group and not override.is_delete():
             options = sorted(p.stem for p in (CONFIGS / key).glob("[!_]*.yaml"))
             for choice in _choices(override.value()):
-                _check_choice(key, choice, options)
+                _check_choice(key, choice, options or list(_PLUGINS.get(key, ())))
+                _check_plugin(key, choice)
     groups = [p.name for p in CONFIGS.iterdir() if p.is_dir()]
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         chosen = [str(o.input_line) for o in choices if not o.is_sweep_override()]
@@ -169,8 +187,20 @@ def _check_choice(group: str, choice: str, options: list[str]) -> None:
     raise UserError(f"{group}={choice}: {advice}available: {', '.join(options)}")
 
 
+def _check_plugin(group: str, choice: str) -> None:
+    """Refuse a sweep whose package is not installed, of which Hydra would say a page."""
+    if group == "sweep" and choice != "null":
+        plugin = _PLUGINS["hydra/sweeper"]["optuna"]
+    else:
+        plugin = _PLUGINS.get(group, {}).get(choice, "")
+    if plugin and find_spec(f"hydra_plugins.{plugin}") is None:
+        raise UserError(f"{group}={choice}: {plugin} is not installed; run `uv sync --extra sweep`")
+
+
 def _check_kind(key: str, value: Any, default: Any) -> None:
-    if key.startswith("hydra."):  # Hydra knows better, such as hydra.verbose=[a,b]
+    if key.startswith("hydra.") or value == _WORDS.get(
+        key, ...
+    ):  # Hydra knows better, such as hydra.verbose=[a,b]
         return
     number = isinstance(default, int | float) and not isinstance(default, bool)
     given_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -196,35 +226,68 @@ def _leaves(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield path, None if isinstance(value, str) and value.startswith(("$", "???")) else value
 
 
-def run(config_name: str, job: Callable[[DictConfig], None]) -> None:
-    """Check the command line, then hand over to Hydra; mistakes end in one line and exit code 2."""
+class FailedRun(CompactHydraException):
+    """One run of several could not be done; its reason has been told."""
+
+
+def in_multirun() -> bool:
+    """Return whether this run is one of several."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
+    """Check the command line, then hand over to Hydra; mistakes end in one line and exit code 2.
+
+    Args:
+        config_name: of the tool.
+        job: what it does; what it returns is what a sweep looks at.
+    """
     import hydra
 
+    def guarded(config: DictConfig) -> float | None:
+        _prepare()  # a launcher may have started this process
+        try:
+            with mistakes_told():
+                missing = sorted(OmegaConf.missing_keys(config))
+                if missing:
+                    raise UserError(f"{missing[0]} is not set; give it as {missing[0]}=<value>")
+                return job(config)
+        except SystemExit as ended:
+            if ended.code != EXIT_MISTAKE or not in_multirun():
+                raise
+            raise FailedRun("error: a run of several failed, see above") from None
+        finally:
+            _remove_empty(Path(config.paths.output_dir))
+
+    # Hydra takes no settings behind a flag that has settings before it.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    if {"-h", "--help"} & set(sys.argv):
+        print(help_text(config_name, str(job.__doc__).strip().splitlines()[0]))
+        return
+    with mistakes_told():
+        check_overrides(config_name, sys.argv[1:])
+    _prepare()
+    # For processes that a launcher starts: there the tool is not the program.
+    paths = (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    try:
+        hydra.main(str(CONFIGS), config_name, version_base="1.3")(guarded)()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, FailedRun):
+            sys.exit(EXIT_MISTAKE)
+        raise
+
+
+def _prepare() -> None:
+    """Make our resolvers known, and keep away what others would say."""
     for noise in _NOISE:
         warnings.filterwarnings("ignore", message=noise)
     # A misspelt argument of a transform, which albumentations would pass over.
     warnings.filterwarnings("error", message=r"Argument\(s\) .* are not valid for transform")
     # Its remarks on hardware; the parent logger's level would be reset when Lightning is imported.
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-
-    def guarded(config: DictConfig) -> None:
-        try:
-            with mistakes_told():
-                missing = sorted(OmegaConf.missing_keys(config))
-                if missing:
-                    raise UserError(f"{missing[0]} is not set; give it as {missing[0]}=<value>")
-                job(config)
-        finally:
-            _remove_empty(Path(config.paths.output_dir))
-
-    if {"-h", "--help"} & set(sys.argv):
-        print(help_text(config_name, str(job.__doc__).strip().splitlines()[0]))
-        return
-    with mistakes_told():
-        check_overrides(config_name, sys.argv[1:])
-    # What is put together before this point needs none of them, and one imports torch: seconds.
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # which Optuna imports
     register_resolvers()
-    hydra.main(str(CONFIGS), config_name, version_base="1.3")(guarded)()
 
 
 def _remove_empty(folder: Path) -> None:

@@ -4,12 +4,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _runs import checkpoint_of, run_of
+from _runs import WORDS, checkpoint_of, run_of
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+
+
+def file_of(weights: object) -> Path:
+    """Return the path that ``weights`` mean; of a word it is one that does not exist.
+
+    Raises:
+        UserError: they are a run's folder without a checkpoint, or on a hub that does not give it.
+    """
+    from backbone.weights import pretrained_file
+
+    run = run_of(weights)
+    if run is not None:
+        return checkpoint_of(run)
+    found = None if weights in WORDS else pretrained_file(str(weights))
+    return found or Path(str(weights)).expanduser()
 
 
 def network_of(config: DictConfig) -> Any:
     """Return the network that ``weights`` hold: rebuilt from a file of ours, or the task's.
+
+    Of an exported file it is what runs it, which has no layers and does not learn.
 
     Raises:
         UserError: there are no such weights, or they do not say what network they are of and the
@@ -17,10 +35,12 @@ def network_of(config: DictConfig) -> Any:
     """
     import backbone
     import efficientdet
+    from backbone.export.runtime import is_program
     from backbone.weights import read_file
 
-    run = run_of(config.weights)
-    weights = Path(str(config.weights)).expanduser() if run is None else checkpoint_of(run)
+    weights = file_of(config.weights)
+    if is_program(weights):
+        return _exported(weights)
     if weights.is_file():
         spec = read_file(weights).metadata.get("model", {})
         if "fpn_cells" in spec:
@@ -28,12 +48,29 @@ def network_of(config: DictConfig) -> Any:
         if "stages" in spec:
             return backbone.load_model(weights)
     settings: Any = OmegaConf.to_container(config.model, resolve=True)
+    if not any(o.startswith("model.image_size=") for o in HydraConfig.get().overrides.task):
+        settings.pop("image_size", None)  # the drawn data sets propose sizes of their own
     settings["weights"] = str(weights) if weights.exists() else config.weights
-    if settings.pop("_target_", None) is None:
+    if "_target_" not in settings:
         return efficientdet.create_model(**settings)
     from hydra.utils import instantiate
 
-    return instantiate(config.model, weights=settings["weights"])()
+    return instantiate(settings)()
+
+
+def _exported(path: Path) -> Any:
+    from backbone.export.classifier import ExportedClassifier
+    from backbone.export.runtime import open_program
+    from efficientdet.export.detector import ExportedDetector
+
+    opened = open_program(path)
+    is_detector = "fpn_cells" in opened.metadata["model"]
+    return (ExportedDetector if is_detector else ExportedClassifier)(opened)
+
+
+def detects(model: Any) -> bool:
+    """Return whether a network finds boxes; a classifier has no colour to pad pictures with."""
+    return hasattr(model, "pad_colour")
 
 
 def class_names_of(model: Any) -> Sequence[str]:
@@ -44,10 +81,10 @@ def class_names_of(model: Any) -> Sequence[str]:
 
     if model.class_names is not None:
         return model.class_names
-    detects = hasattr(model, "bifpn")
-    count = model.num_classes if detects else model.classifier.out_features
-    if detects and count == len(PUBLISHED_ROWS):
+    boxes = detects(model)
+    count = model.num_classes if boxes else model.classifier.out_features
+    if boxes and count == len(PUBLISHED_ROWS):
         return PUBLISHED_ROWS
-    if not detects and count == 1000:
+    if not boxes and count == 1000:
         return list(ImageNetInfo("imagenet-1k").label_descriptions())
     return [f"class {i}" for i in range(count)]

@@ -15,7 +15,7 @@ from backbone.errors import UserError
 log = logging.getLogger(__name__)
 
 # For public weights, see the README.
-_WORDS = ("imagenet", "package", "coco", "advprop")
+WORDS = ("imagenet", "package", "coco", "advprop")
 
 # What a run has settled; its weights are of no use to another network.
 _SETTLED = ("task", "model", "backbone", "backbone_weights", "optim", "freeze", "progressive")
@@ -24,13 +24,14 @@ _SETTLED = ("task", "model", "backbone", "backbone_weights", "optim", "freeze", 
 def run_of(weights: object) -> Path | None:
     """Return the run's folder that ``weights`` names, None if it names something else.
 
-    An official TensorFlow checkpoint is a folder too; and a word for public weights stays one,
-    whatever a folder here is called.
+    Official TensorFlow checkpoints and what `save_pretrained` writes are folders too; and a word
+    for public weights stays one, whatever a folder here is called.
     """
     folder = Path(str(weights)).expanduser()
-    if str(weights) in _WORDS or not folder.is_dir() or folder.joinpath("checkpoint").is_file():
+    others = ("checkpoint", "model.safetensors")
+    if str(weights) in WORDS or any(folder.joinpath(name).is_file() for name in others):
         return None
-    return folder
+    return folder if folder.is_dir() else None
 
 
 def checkpoint_of(run: Path) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from _networks import class_names_of, network_of
+from _networks import class_names_of, detects, network_of
 from omegaconf import DictConfig
 
 from backbone.errors import UserError, closest
@@ -157,6 +157,8 @@ class ClassificationViewer:
 def viewer_of(config: DictConfig, device: str, numbers: Mapping[str, int]) -> Viewer:
     """Return the network that the configuration names, with its weights, on a device.
 
+    An exported file runs where its runtime does, on the CPU.
+
     Args:
         config: of `predict`.
         device: ``cpu`` or ``cuda``.
@@ -166,12 +168,18 @@ def viewer_of(config: DictConfig, device: str, numbers: Mapping[str, int]) -> Vi
         UserError: there are no such weights, or they do not say what network they are of and the
             configuration's is another.
     """
-    model = network_of(config).eval().to(device)
+    from backbone.export.runtime import is_program
+
+    model = network_of(config)
     names = class_names_of(model)
-    detects = hasattr(model, "bifpn")
-    if config.optimize:
-        model = model.optimize(batch_size=config.batch_size)
-    make: Any = DetectionViewer if detects else ClassificationViewer
+    if is_program(str(config.weights)):
+        if config.optimize:
+            raise UserError(f"optimize=true: {config.weights} has been made fast already")
+    else:
+        model = model.eval().to(device)
+        if config.optimize:
+            model = model.optimize(batch_size=config.batch_size)
+    make: Any = DetectionViewer if detects(model) else ClassificationViewer
     return make(model, names, config, numbers)
 
 

@@ -5,10 +5,14 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from _launch import mistakes_told, run
 from _runs import as_trained, implied
 from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -17,32 +21,10 @@ TABLE_WIDTH = 80
 
 def evaluate(config: DictConfig) -> None:
     """Score weights on a split; print the scores and write them to ``scores.json``."""
-    import pytorch_lightning as pl
-    from hydra.utils import instantiate
-
-    from backbone.errors import UserError
     from backbone.report.run import try_report
-    from backbone.timing.memory import keep_memory
 
     config = as_trained(config)
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    if config.weights is None:
-        raise UserError("weights=null: a score of random weights would mean nothing; name some")
-    data = instantiate(config.data)
-    known = [split for split in ("val", "test") if split in data.splits]
-    if config.split not in known:
-        advice = "; data.read.test= names a test split" if config.split == "test" else ""
-        raise UserError(
-            f"split={config.split}: this data set can be scored on {', '.join(known)}{advice}"
-        )
-    data.check([config.split])
-    module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
-    report = getattr(module.model, "load_report", None)
-    if report is not None and not report.complete:
-        raise UserError(f"{report}; a score of weights that are partly random would mean nothing")
-    progress = instantiate(config.callbacks.progress)
-    trainer = instantiate(config.trainer, logger=False, callbacks=[progress])
-    keep_memory()
+    data, module, trainer = built(config, config.split)
     score = trainer.test if config.split == "test" else trainer.validate
     scores = score(module, datamodule=data, verbose=False)[0]
     if trainer.is_global_zero:
@@ -73,6 +55,37 @@ def evaluate(config: DictConfig) -> None:
                 config=told,
                 device=trainer.strategy.root_device.type,
             )
+
+
+def built(config: DictConfig, split: str) -> tuple[Any, Any, "Trainer"]:
+    """Return the data, the module with its weights, and the trainer that scores it on a split.
+
+    Raises:
+        UserError: the weights do not fill the network, or the split is not there or not readable.
+    """
+    import pytorch_lightning as pl
+    from hydra.utils import instantiate
+
+    from backbone.errors import UserError
+    from backbone.timing.memory import keep_memory
+
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    if config.weights is None:
+        raise UserError("weights=null: a score of random weights would mean nothing; name some")
+    data = instantiate(config.data)
+    known = [split for split in ("val", "test") if split in data.splits]
+    if split not in known:
+        advice = "; data.read.test= names a test split" if split == "test" else ""
+        raise UserError(f"split={split}: this data set can be scored on {', '.join(known)}{advice}")
+    data.check([split])
+    module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
+    report = getattr(module.model, "load_report", None)
+    if report is not None and not report.complete:
+        raise UserError(f"{report}; a score of weights that are partly random would mean nothing")
+    progress = instantiate(config.callbacks.progress)
+    trainer = instantiate(config.trainer, logger=False, callbacks=[progress])
+    keep_memory()
+    return data, module, trainer
 
 
 def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:

@@ -2,13 +2,14 @@
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from _doctors import tell_quickly
-from _launch import run
+from _launch import in_multirun, run
+from _tuning import begin, find_batch, find_rate
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
@@ -17,8 +18,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train(config: DictConfig) -> None:
-    """Build what the configuration names, fit it, and score a test split where there is one."""
+def train(config: DictConfig) -> float | None:
+    """Build what the configuration names, fit it, and score a test split where there is one.
+
+    Returns:
+        The best score of the validation, which a sweep looks at; None if there was none.
+    """
     import pytorch_lightning as pl
     import torch
     from hydra.utils import instantiate
@@ -35,8 +40,11 @@ def train(config: DictConfig) -> None:
     if getattr(rank_zero_only, "rank", 0) == 0 and (output_dir / "checkpoints").exists():
         raise UserError(f"{output_dir} holds a run already; give hydra.run.dir another folder")
     check_trainer(config.trainer)
+    batch_is_open = begin(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data = instantiate(config.data)
+    if config.overfit is not None:
+        data.overfit(config.overfit)
     module = instantiate(
         config.task,
         class_names=data.class_names,
@@ -46,10 +54,7 @@ def train(config: DictConfig) -> None:
     closest(config.monitor, module.monitors, what="monitor")
     callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
     max_epochs = config.trainer.max_epochs or -1
-    for callback in callbacks:
-        if hasattr(callback, "prepare"):  # progressive learning's, which may refuse the run
-            max_steps = config.trainer.get("max_steps", -1)
-            callback.prepare(module, data, max_epochs=max_epochs, max_steps=max_steps)
+    _prepare(callbacks, config, module, data)
     if config.ckpt_path is not None:
         check_resumable(config.ckpt_path, module, max_epochs=max_epochs, data=data)
     if config.trainer.sync_batchnorm and not torch.cuda.is_available():
@@ -57,7 +62,19 @@ def train(config: DictConfig) -> None:
     main_process = getattr(rank_zero_only, "rank", 0) == 0
     if main_process:
         data.check(("val", "test"))
-        tell_quickly(data, module)
+        if config.overfit is None:
+            tell_quickly(data, module)
+        else:
+            log.info("%d training pictures, not augmented, and scored on the same", config.overfit)
+    if in_multirun():
+        _check_devices(instantiate(config.trainer, logger=False, profiler=None))
+    keep_memory()
+    with _signals_told():
+        if batch_is_open:
+            find_batch(config, module, data)
+            _prepare(callbacks, config, module, data)
+        if config.lr_find:
+            find_rate(config, module, data)
 
     loggers = [
         logger if isinstance(logger, CSVLogger) else FailSafe(logger)
@@ -72,11 +89,11 @@ def train(config: DictConfig) -> None:
         if isinstance(logger, FailSafe):
             logger.log_hyperparams(plain)
 
-    keep_memory()
     with _signals_told(trainer):
         trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
     checkpoint = trainer.checkpoint_callback
-    if checkpoint.best_model_score is None:
+    score = checkpoint.best_model_score
+    if score is None:
         log.warning(
             "never scored, as %d epochs with trainer.check_val_every_n_epoch=%s (and "
             "limit_val_batches=%s) leave no validation; last.ckpt holds the weights",
@@ -87,7 +104,7 @@ def train(config: DictConfig) -> None:
     else:
         best = checkpoint.best_model_path
         if trainer.is_global_zero:
-            log.info("best %s %.4f: %s", config.monitor, float(checkpoint.best_model_score), best)
+            log.info("best %s %.4f: %s", config.monitor, float(score), best)
         if "test" in data.splits:
             with _signals_told(trainer):
                 trainer.test(module, datamodule=data, ckpt_path=best)
@@ -98,6 +115,9 @@ def train(config: DictConfig) -> None:
         path = try_report(output_dir, title=title, module=module, data=data, **about)
         if path is not None:
             log.info("report: %s", path)
+    if score is None and in_multirun():
+        raise UserError("this run has no score, so a sweep cannot count it; see the line above")
+    return None if score is None else float(score)
 
 
 def _network_of(config: DictConfig) -> dict[str, dict[str, str | None]]:
@@ -111,9 +131,35 @@ def _network_of(config: DictConfig) -> dict[str, dict[str, str | None]]:
     return {"model": {**dict.fromkeys(keys), "weights": config.ckpt_path}}
 
 
+def _prepare(callbacks: Iterable[Any], config: DictConfig, module: Any, data: Any) -> None:
+    """Let progressive learning plan its stages, or refuse the run."""
+    epochs, steps = config.trainer.max_epochs or -1, config.trainer.get("max_steps", -1)
+    for callback in callbacks:
+        if hasattr(callback, "prepare"):
+            callback.prepare(module, data, max_epochs=epochs, max_steps=steps)
+
+
+def _check_devices(trainer: "Trainer") -> None:
+    """Refuse several processes a run where several runs are asked for.
+
+    Lightning starts the others with the same command line, and each would begin all runs anew.
+    """
+    from backbone.errors import UserError
+
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    external = environment is not None and environment.creates_processes_externally
+    if trainer.world_size > 1 and not external:
+        raise UserError(
+            f"several runs at {trainer.world_size} devices each: give trainer.devices=1, or take a "
+            "launcher that starts the processes, as hydra/launcher=submitit_slurm does"
+        )
+
+
 @contextmanager
-def _signals_told(trainer: "Trainer") -> Iterator[None]:
+def _signals_told(trainer: "Trainer | None" = None) -> Iterator[None]:
     """After a signal leave with 128 and its number, and say how to go on.
+
+    Without a trainer nothing has begun yet.
 
     Lightning would leave with 1 after Ctrl-C, and as if all were done after SIGTERM. Only the first
     process tells: Lightning kills it as soon as another one ends with an error.
@@ -124,15 +170,15 @@ def _signals_told(trainer: "Trainer") -> Iterator[None]:
     try:
         yield
     except SystemExit as stopped:
-        if not trainer.is_global_zero:
+        if trainer is not None and not trainer.is_global_zero:
             raise
         saved = (
             callback.best_model_path
-            for callback in trainer.checkpoint_callbacks
+            for callback in (trainer.checkpoint_callbacks if trainer else ())
             if isinstance(callback, ModelCheckpoint) and callback.filename == "last"
         )
         last = next(saved, "")  # callbacks.last=null saves none
-        if trainer.testing:
+        if trainer is not None and trainer.testing:
             log.error("stopped in the test; tools/evaluate.py scores a test split too")
         elif last:
             log.error("stopped; the same command goes on with ckpt_path=%s", last)

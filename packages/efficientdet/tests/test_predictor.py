@@ -1,5 +1,8 @@
 """``model.predict("cat.jpg")``: the same as by hand, in the picture's own pixels."""
 
+import threading
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from efficientdet import Detections, EfficientDet, create_model
+from efficientdet import Detections, EfficientDet, create_model, predictor
 from efficientdet.predictor import detect, in_source
 
 
@@ -66,3 +69,56 @@ def test_boxes_go_back_by_one_factor() -> None:
     found = Detections(torch.tensor([[-1.0, 10, 20, 200]]), torch.ones(1), torch.zeros(1).long())
     # 300 x 400 in 128 x 128: 400 / 128 = 3.125 for both sides, cut off at the picture's edge.
     assert in_source(found, (300, 400), (128, 128)).boxes_xyxy.tolist() == [[0, 31.25, 62.5, 300]]
+
+
+def test_a_thousand_pictures_are_few_at_a_time(
+    model: EfficientDet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight that are decoded ahead, two in the threads, a batch and its successor."""
+    alive, most, seen = 0, 0, 0
+
+    def pictures() -> Iterator[np.ndarray]:
+        for i in range(1000):
+            nonlocal alive, most
+            picture = np.full((8, 8, 3), i % 256, np.uint8)
+            alive += 1
+            most = max(most, alive)
+            weakref.finalize(picture, forget)
+            yield picture
+
+    def forget() -> None:
+        nonlocal alive
+        alive -= 1
+
+    def look(images: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        nonlocal seen
+        seen += len(images)
+        maps = [torch.zeros(len(images), 9, 1, 1)] * len(model.spec.levels)
+        return [m - 9 for m in maps], [torch.zeros(len(images), 36, 1, 1) for _ in maps]
+
+    monkeypatch.setattr(model, "forward", look)
+    found = model.predict(pictures(), batch_size=4, score_threshold=0.5)
+    assert (len(found), seen) == (1000, 1000)
+    assert most <= 8 + 2 + 2 * 4
+
+
+def test_pictures_are_decoded_while_the_network_looks(
+    model: EfficientDet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network does not end its first look before eight more are decoded."""
+    decoded, ready = [], threading.Event()
+
+    def decode(picture: np.ndarray) -> np.ndarray:
+        decoded.append(picture)
+        if len(decoded) == 9:
+            ready.set()
+        return picture
+
+    def look(images: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        assert ready.wait(20)
+        return usual(images)
+
+    usual = model.forward
+    monkeypatch.setattr(predictor, "pixels_of", decode)
+    monkeypatch.setattr(model, "forward", look)
+    assert len(model.predict([noise(20, 20)] * 10)) == 10

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from backbone.efficientnet import EfficientNet as EfficientNet
     from backbone.efficientnet import EfficientNetTrunk as EfficientNetTrunk
+    from backbone.export.classifier import load_exported as load_exported
     from backbone.models import create_model as create_model
     from backbone.models import list_models as list_models
     from backbone.models import load_model as load_model
@@ -29,6 +30,7 @@ _HOMES = {
     "StageSpec": "specs",
     "create_model": "models",
     "list_models": "models",
+    "load_exported": "export.classifier",
     "load_model": "models",
     "scale": "specs",
 }

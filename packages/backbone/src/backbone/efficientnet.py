@@ -1,7 +1,8 @@
 """EfficientNet from a spec: the trunk that detectors share, and the classifier around it."""
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -145,15 +146,22 @@ class EfficientNet(nn.Module):
         return optimized(self, (batch_size, len(self.mean), size, size), runtime)
 
     def predict(
-        self, images: "Tensor | Picture | Iterable[Picture]", *, top: int = 5
+        self,
+        images: "Tensor | Picture | Iterable[Picture]",
+        *,
+        batch_size: int = 1,
+        top: int = 5,
     ) -> "list[Guesses]":
         """Return the likeliest classes of pictures, or of a batch as the network sees it.
 
-        Batch norms and dropout work as the mode of the module says: call ``eval()`` first.
+        Of however many pictures just a few are in memory: they are decoded while the network looks
+        at those before. Batch norms and dropout work as the mode of the module says: call ``eval()``
+        first.
 
         Args:
             images: ``(B, C, H, W)`` uint8; or a picture or several, cropped and resized as in
                 evaluation: files, ``(H, W, 3)`` uint8 RGB, Pillow's.
+            batch_size: how many of these the network sees at a time.
             top: how many classes.
         """
         # Of those who train nobody needs what reads files.
@@ -161,7 +169,48 @@ class EfficientNet(nn.Module):
 
         if isinstance(images, Tensor):
             return guess(self, images, top=top)
-        return list(classify(self, images, top=top))
+        return list(classify(self, images, batch_size=batch_size, top=top))
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        license: str | None = None,
+        dataset: str | None = None,
+    ) -> Path:
+        """Write the network as a folder of the Hugging Face hub; see `backbone.hub`."""
+        from backbone import hub
+
+        return hub.save_pretrained(self, folder, metrics=metrics, license=license, dataset=dataset)
+
+    @classmethod
+    def from_pretrained(cls, folder_or_repo: str | Path) -> "EfficientNet":
+        """Rebuild a network, in evaluation mode, from such a folder or the hub's ``user/name``.
+
+        Raises:
+            UserError: there is none, or it cannot be fetched.
+        """
+        from backbone import hub
+        from backbone.models import load_model
+
+        return load_model(hub.source_of(folder_or_repo)).eval()
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+        license: str | None = None,
+        dataset: str | None = None,
+    ) -> str:
+        """Upload what `save_pretrained` writes; see `backbone.hub`. Return the address."""
+        from backbone import hub
+
+        about = {"metrics": metrics, "license": license, "dataset": dataset}
+        return hub.push_to_hub(self, repo_id, private=private, token=token, **about)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn pictures ``(B, C, H, W)`` in 0..255 into what `forward` takes."""

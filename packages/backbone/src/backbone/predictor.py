@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,22 @@ from torch import Tensor
 from backbone.data.augment import EvalTransform
 from backbone.data.pictures import Decoded
 from backbone.data.sources import Picture, ahead, groups_of, pixels_of, several
-from backbone.efficientnet import EfficientNet
+from backbone.specs import NetSpec
+
+
+class Classifier(Protocol):
+    """An `EfficientNet`, or one that was exported."""
+
+    spec: NetSpec
+    mean: Tensor
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Turn pictures in 0..255 into the network's input."""
+        ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map that to logits ``(B, K)``."""
+        ...
 
 
 class Guesses(NamedTuple):
@@ -30,7 +45,7 @@ class Guesses(NamedTuple):
 
 
 def classify(
-    model: EfficientNet, pictures: Picture | Iterable[Picture], *, batch_size: int = 1, top: int = 5
+    model: Classifier, pictures: Picture | Iterable[Picture], *, batch_size: int = 1, top: int = 5
 ) -> Iterator[Guesses]:
     """Yield the classes of each picture, which is cropped and resized as in evaluation.
 
@@ -57,7 +72,7 @@ def classify(
 
 
 @torch.no_grad()
-def guess(model: EfficientNet, images: Tensor, *, top: int = 5) -> list[Guesses]:
+def guess(model: Classifier, images: Tensor, *, top: int = 5) -> list[Guesses]:
     """Return the likeliest classes of a batch, ``(B, C, H, W)`` uint8."""
     probabilities = model(model.normalize(images)).softmax(1)
     scores, labels = probabilities.topk(min(top, probabilities.shape[1]))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy, deepcopy
 from importlib.util import find_spec
 from statistics import median
-from typing import Any, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,10 @@ from torch import Tensor, nn
 
 from backbone.errors import UserError, closest
 from backbone.folding import fold
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+    from openvino import Model
 
 log = logging.getLogger(__name__)
 
@@ -161,21 +165,28 @@ def _difference(found: Outputs, wanted: Outputs) -> float:
 
 
 def _fastest(runs: Mapping[str, Run], example: Tensor) -> str:
-    """Return which one is the fastest, measured in turns."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    with torch.no_grad():
-        for _ in range(_ROUNDS):
-            for name, run in runs.items():
-                began = time.perf_counter()
-                run(example)
-                if example.is_cuda:
-                    torch.cuda.synchronize()
-                times[name].append(time.perf_counter() - began)
-    medians = {name: 1000 * median(taken) for name, taken in times.items()}
+    """Return which one is the fastest."""
+    medians = milliseconds(runs, example)
     best = min(medians, key=lambda name: medians[name])
     told = ", ".join(f"{name} {taken:.1f} ms" for name, taken in medians.items())
     log.info("runtime %s is the fastest: %s", best, told)
     return best
+
+
+def milliseconds(
+    runs: Mapping[str, Run], images: Tensor, *, rounds: int = _ROUNDS
+) -> dict[str, float]:
+    """Return the median time that each takes for a batch, measured in turns."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    with torch.no_grad():
+        for _ in range(rounds):
+            for name, run in runs.items():
+                began = time.perf_counter()
+                run(images)
+                if images.is_cuda:
+                    torch.cuda.synchronize()
+                times[name].append(time.perf_counter() - began)
+    return {name: 1000 * median(taken) for name, taken in times.items()}
 
 
 def _compiled(network: nn.Module) -> Run:
@@ -194,14 +205,19 @@ def _to_onnx(network: nn.Module, example: Tensor) -> bytes:
     return program.model_proto.SerializeToString()
 
 
-def _onnxruntime(model: bytes) -> Run:
+def onnx_session(model: bytes | str) -> "InferenceSession":
+    """Return ONNX Runtime's session for a model, or its file, on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     # Or its waiting threads would take the cores from what PyTorch does with the outputs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(session: "InferenceSession") -> Run:
+    """Return the function that a session computes."""
     (name,) = (entry.name for entry in session.get_inputs())
 
     def run(images: Tensor) -> Outputs:
@@ -211,16 +227,16 @@ def _onnxruntime(model: bytes) -> Run:
     return run
 
 
-def _openvino(model: bytes) -> Run:
+def run_openvino(model: "Model") -> Run:
+    """Return the function that OpenVINO compiles for the CPU."""
     import openvino
 
-    core = openvino.Core()
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",  # or it would take bfloat16 where the CPU has it
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = core.compile_model(core.read_model(io.BytesIO(model)), "CPU", settings)
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
 
     def run(images: Tensor) -> Outputs:
         outputs = compiled(images.detach().contiguous().numpy())
@@ -229,4 +245,14 @@ def _openvino(model: bytes) -> Run:
     return run
 
 
-_ENGINES: dict[str, Callable[[bytes], Run]] = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+def openvino_model(model: bytes | str) -> "Model":
+    """Return OpenVINO's reading of a model in ONNX, or of a file of either."""
+    import openvino
+
+    return openvino.Core().read_model(io.BytesIO(model) if isinstance(model, bytes) else model)
+
+
+_ENGINES: dict[str, Callable[[bytes], Run]] = {
+    "onnxruntime": lambda model: run_onnx(onnx_session(model)),
+    "openvino": lambda model: run_openvino(openvino_model(model)),
+}

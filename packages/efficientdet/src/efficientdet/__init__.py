@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from efficientdet.efficientdet import EfficientDet as EfficientDet
+    from efficientdet.export.detector import load_exported as load_exported
     from efficientdet.models import create_model as create_model
     from efficientdet.models import list_models as list_models
     from efficientdet.models import load_model as load_model
@@ -23,6 +24,7 @@ _HOMES = {
     "EfficientDet": "efficientdet",
     "create_model": "models",
     "list_models": "models",
+    "load_exported": "export.detector",
     "load_model": "models",
     "to_effdet": "weights",
 }

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from efficientdet.specs import OCTAVES, Aspects
+from efficientdet.specs import OCTAVES, Aspects, DetSpec
 
 # Widths and heights of the anchors relative to the square one, for aspects 1, 2 and 1/2. The
 # exact ones keep its area.
@@ -53,6 +54,24 @@ def make_anchors(
         )
         parts.append(torch.stack(corners, -1).reshape(-1, 4))
     return torch.cat(parts).to(device=device, dtype=torch.float32)
+
+
+def anchors_of(
+    spec: DetSpec, image_size: tuple[int, int], device: torch.device | None = None
+) -> Tensor:
+    """Return a detector's anchors for pictures of a height and width, see `make_anchors`."""
+    return make_anchors(
+        image_size,
+        spec.levels,
+        scale=spec.anchor_scale,
+        aspects=spec.aspects,
+        octaves=spec.octaves,
+        device=device,
+    )
+
+
+# For pictures that keep coming in a few sizes.
+known_anchors = lru_cache(maxsize=16)(anchors_of)
 
 
 def map_sizes(image_size: tuple[int, int], levels: range) -> list[tuple[int, int]]:

@@ -3,7 +3,8 @@
 Shapes: B = batch, A = anchors a place (9), K = classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from backbone import EfficientNetTrunk, Preprocessing, Pyramid
 from backbone.errors import UserError, closest
 from backbone.runtimes import Run, Runtime, optimized
-from efficientdet.anchors import ANCHORS_PER_PLACE, make_anchors
+from efficientdet.anchors import ANCHORS_PER_PLACE, known_anchors
 from efficientdet.bifpn import BiFPN
 from efficientdet.heads import PRIOR_BIAS, Head
 from efficientdet.postprocess import Detections, Method, Suppression, postprocess
@@ -65,7 +66,6 @@ class EfficientDet(nn.Module):
         self.box_head = self._head(4, 0.0)
         for name, values in (("mean", self.preprocessing.mean), ("std", self.preprocessing.std)):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
-        self._anchors: dict[tuple[int, int, torch.device], Tensor] = {}
         self.run: Run | None = None
         self.runtime: str | None = None
 
@@ -137,24 +137,54 @@ class EfficientDet(nn.Module):
         elif "backbone" in parts:
             raise UserError("recompute=[backbone]: only EfficientNets can; leave it out")
 
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        license: str | None = None,
+        dataset: str | None = None,
+    ) -> Path:
+        """Write the detector as a folder of the Hugging Face hub; see `backbone.hub`."""
+        from backbone import hub
+
+        return hub.save_pretrained(self, folder, metrics=metrics, license=license, dataset=dataset)
+
+    @classmethod
+    def from_pretrained(cls, folder_or_repo: str | Path) -> "EfficientDet":
+        """Rebuild a detector, in evaluation mode, from such a folder or the hub's ``user/name``.
+
+        Raises:
+            UserError: there is none, or it cannot be fetched.
+        """
+        from backbone import hub
+        from efficientdet.models import load_model
+
+        return load_model(hub.source_of(folder_or_repo)).eval()
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+        license: str | None = None,
+        dataset: str | None = None,
+    ) -> str:
+        """Upload what `save_pretrained` writes; see `backbone.hub`. Return the address."""
+        from backbone import hub
+
+        about = {"metrics": metrics, "license": license, "dataset": dataset}
+        return hub.push_to_hub(self, repo_id, private=private, token=token, **about)
+
     def normalize(self, images: Tensor) -> Tensor:
         """Turn uint8 pictures ``(B, 3, H, W)`` into what `forward` takes."""
         return (images - self.mean) / self.std
 
     def anchors(self, images: Tensor) -> Tensor:
         """Return the anchors for pictures of this size, ``(places * A, 4)`` xyxy; cached."""
-        height, width = images.shape[-2:]
-        key = (height, width, images.device)
-        if key not in self._anchors:
-            self._anchors[key] = make_anchors(
-                (height, width),
-                self.spec.levels,
-                scale=self.spec.anchor_scale,
-                aspects=self.spec.aspects,
-                octaves=self.spec.octaves,
-                device=images.device,
-            )
-        return self._anchors[key]
+        return known_anchors(self.spec, (images.shape[-2], images.shape[-1]), images.device)
 
     @property
     def pad_colour(self) -> tuple[int, int, int]:
@@ -165,8 +195,9 @@ class EfficientDet(nn.Module):
     @torch.no_grad()
     def predict(
         self,
-        images: "Tensor | Picture | Sequence[Picture]",
+        images: "Tensor | Picture | Iterable[Picture]",
         *,
+        batch_size: int = 1,
         method: Method | Suppression = "per_class",
         score_threshold: float = 0.001,
         nms_iou: float = 0.5,
@@ -179,14 +210,15 @@ class EfficientDet(nn.Module):
     ) -> list[Detections]:
         """Detect objects in pictures, or in a batch of equally large ones as the network sees them.
 
-        Of pictures each is seen at `image_size`, one at a time, and its boxes are in its own
-        pixels; many are read ahead of the network. Batch norms work as the mode of the module
-        says: call ``eval()`` first. With ``flip`` or several scales each picture is seen several
-        times and the boxes are fused.
+        Of pictures each is seen at `image_size`, and its boxes are in its own pixels. Of however
+        many just a few are in memory: they are decoded while the network looks at those before.
+        Batch norms work as the mode of the module says: call ``eval()`` first. With ``flip`` or
+        several scales each picture is seen several times and the boxes are fused.
 
         Args:
             images: ``(B, 3, H, W)`` uint8; or a picture or several: files, ``(H, W, 3)`` uint8
                 RGB, Pillow's.
+            batch_size: how many of these the network sees at a time.
             method: see `postprocess`, as all up to ``max_detections``.
             score_threshold: lowest score that is kept.
             nms_iou: boxes that overlap more than this are one; for hard NMS.
@@ -210,7 +242,7 @@ class EfficientDet(nn.Module):
             from efficientdet.predictor import detect
 
             looks = {"flip": flip, "scales": scales, "fusion_iou": fusion_iou}
-            return list(detect(self, images, **ways, **looks))
+            return list(detect(self, images, batch_size=batch_size, **ways, **looks))
         if images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images: expected (B, 3, H, W), got {tuple(images.shape)}")
 

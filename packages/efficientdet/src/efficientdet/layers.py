@@ -18,15 +18,15 @@ class SeparableConv(nn.Sequential):
 def resize_to(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Bring a feature map to ``size`` as the official resampling does.
 
-    Larger maps shrink by max-pooling with SAME padding, of stride ``(h - 1) // target + 1`` and
-    a kernel one larger; smaller ones grow by nearest neighbour. Each axis goes its own way, so
+    Larger maps shrink by max-pooling with SAME padding, of stride ``ceil(h / target)`` and a
+    kernel one larger; smaller ones grow by nearest neighbour. Each axis goes its own way, so
     that any picture size works (the official code refuses maps that differ on one axis only).
 
     Args:
         x: ``(B, C, H, W)``.
         size: target height and width.
     """
-    strides = [(now - 1) // target + 1 for now, target in zip(x.shape[-2:], size, strict=True)]
+    strides = [-(-now // target) for now, target in zip(x.shape[-2:], size, strict=True)]
     if max(strides) > 1:
         x = max_pool_same(x, [s + 1 if s > 1 else 1 for s in strides], strides)
     return x if tuple(x.shape[-2:]) == size else F.interpolate(x, size, mode="nearest")

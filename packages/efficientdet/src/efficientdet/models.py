@@ -10,7 +10,7 @@ import backbone as networks
 from backbone import NetSpec, Pyramid
 from backbone.errors import UserError, closest
 from backbone.pyramid import TIMM_PREFIX, TimmPyramid, find_backbone
-from backbone.weights import LoadReport, read_file
+from backbone.weights import LoadReport, pretrained_file, read_file
 from efficientdet.efficientdet import EfficientDet
 from efficientdet.specs import EFFICIENTDET, DetSpec, both_sides
 from efficientdet.weights import DetectorWeights, fill, read_weights
@@ -48,8 +48,9 @@ def create_model(
         backbone: in place of the variant's own: the name of one of our networks, such as
             ``efficientnetv2_s``, a table, ``timm/<name>``, or any feature pyramid.
         weights: None for random ones; ``coco`` for Google's COCO weights of the variant,
-            ``advprop`` for their AdvProp ones; or the path of a file by this project or effdet, or
-            of an official TensorFlow checkpoint.
+            ``advprop`` for their AdvProp ones; ``hf-hub:user/name``; or the path of a file by this
+            project or effdet, of an official TensorFlow checkpoint, or of a folder by
+            `EfficientDet.save_pretrained`.
         backbone_weights: weights of the backbone alone, see `backbone.create_model`; of timm's
             networks only ``imagenet``.
         class_names: names of the classes in the order of the labels: where the weights know
@@ -94,20 +95,26 @@ def create_model(
 
 
 def load_model(path: str | Path) -> EfficientDet:
-    """Rebuild a detector from a file of this project alone, such as a run's ``best.ckpt``.
+    """Rebuild a detector from what this project wrote alone.
+
+    Args:
+        path: of a file, such as a run's ``best.ckpt``, or of a folder by
+            `EfficientDet.save_pretrained`; or ``hf-hub:user/name``.
 
     Raises:
         UserError: the file cannot be read, or does not say what detector it holds.
     """
-    metadata = read_file(path).metadata
+    file = pretrained_file(path) or path
+    metadata = read_file(file).metadata
     spec, names = metadata.get("model"), metadata.get("class_names")
-    if spec is None or "fpn_cells" not in spec or names is None:
+    num_classes = len(names) if names else metadata.get("num_classes")
+    if spec is None or "fpn_cells" not in spec or num_classes is None:
         raise UserError(
             f"{path} does not say what detector it holds; build it by its name with "
             "create_model(..., weights=...)"
         )
     return create_model(
-        DetSpec.from_dict(spec), num_classes=len(names), weights=path, class_names=names
+        DetSpec.from_dict(spec), num_classes=num_classes, weights=file, class_names=names
     )
 
 

@@ -283,7 +283,7 @@ def check_predict(settings: Mapping[str, Any]) -> None:
     known = set(inspect.signature(EfficientDet.predict).parameters)
     for key in settings:
         what = "setting of task.predict"
-        closest(key, sorted(known - {"self", "images", "max_detections"}), what=what)
+        closest(key, sorted(known - {"self", "images", "batch_size", "max_detections"}), what=what)
     given = {"method": "per_class", "flip": False, "scales": [1.0], "sigma": 0.5, **settings}
     closest(str(given["method"]), METHODS, what="task.predict.method")
     scales = given["scales"]

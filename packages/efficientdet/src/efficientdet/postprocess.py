@@ -22,7 +22,7 @@ from efficientdet.soft_nms import soft_nms
 Method = Literal["per_class", "fast", "soft"]
 
 # Pixels, beyond any picture: nothing bounds a decoded box.
-_FAR = 1e6
+FAR = 1e6
 # Hard NMS begins with so many of the best candidates: what it picks of them does not depend on
 # the others, which are seldom needed.
 _FIRST = 1000
@@ -105,7 +105,7 @@ def postprocess(
         values, rows, labels = _pairs(logits[own], method.one_label, floor[image], max_candidates)
         pairs = Detections(boxes[own][rows], values.sigmoid(), labels)
         groups = torch.zeros_like(labels) if method.across_classes else labels
-        bounded = pairs.boxes_xyxy.clamp(-_FAR, _FAR)
+        bounded = pairs.boxes_xyxy.clamp(-FAR, FAR)
         if method.soft:
             kept, scores = soft_nms(
                 bounded,
@@ -116,17 +116,17 @@ def postprocess(
                 max_detections=max_detections,
             )
         else:
-            kept = _hard_nms(bounded, pairs.scores, groups, nms_iou, max_detections)
+            kept = hard_nms(bounded, pairs.scores, groups, nms_iou, max_detections)
             scores = pairs.scores[kept]
         results.append(Detections(pairs.boxes_xyxy[kept], scores, labels[kept]))
     return results
 
 
-def _hard_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, count: int) -> Tensor:
+def hard_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, count: int) -> Tensor:
     """Return which ``count`` boxes stay, best first, of boxes that are sorted by score."""
     # It shifts each group by the largest coordinate: boxes must not be negative, and far ones
     # must not cost the others their precision.
-    boxes, scores = boxes.double() + _FAR, scores.double()
+    boxes, scores = boxes.double() + FAR, scores.double()
     kept = batched_nms(boxes[:_FIRST], scores[:_FIRST], groups[:_FIRST], iou)
     if len(kept) < count and len(boxes) > _FIRST:
         kept = batched_nms(boxes, scores, groups, iou)

@@ -3,21 +3,38 @@
 ``model.predict("cat.jpg")`` comes here.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from backbone.data.pictures import Decoded
 from backbone.data.sources import Picture, ahead, groups_of, pixels_of, several
 from efficientdet.data.augment import ScaleJitter
-from efficientdet.efficientdet import EfficientDet
 from efficientdet.postprocess import Detections
 
 
+class Detector(Protocol):
+    """An `EfficientDet`, or one that was exported."""
+
+    image_size: tuple[int, int]
+    mean: Tensor
+
+    @property
+    def pad_colour(self) -> tuple[int, int, int]:
+        """Return the RGB that fills what no picture covers."""
+        ...
+
+    @property
+    def predict(self) -> Callable[..., list[Detections]]:
+        """Detect objects in a batch ``(B, 3, H, W)`` uint8."""
+        ...
+
+
 def detect(
-    model: EfficientDet,
+    model: Detector,
     pictures: Picture | Iterable[Picture],
     *,
     batch_size: int = 1,

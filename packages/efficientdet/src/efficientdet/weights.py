@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from backbone.errors import UserError
-from backbone.specs import NetSpec
+from backbone.specs import EFFICIENTNET, NetSpec
 from backbone.weights import LoadReport, check_fit, read_file
 from backbone.weights.files import Content
+from backbone.weights.foreign import check_official, timm_name
 from backbone.weights.rows import take_rows
 from efficientdet.anchors import ANCHORS_PER_PLACE
 from efficientdet.coco_classes import PUBLISHED_ROWS
@@ -122,8 +123,9 @@ def to_effdet(model: EfficientDet) -> dict[str, Tensor]:
     """Return a detector's state under effdet's names, for ``effdet.EfficientDet``.
 
     Raises:
-        UserError: its backbone is no EfficientNet, which effdet would name otherwise, or one
-            with other conventions than TensorFlow's, with which effdet would compute other things.
+        UserError: its backbone is no EfficientNet that timm knows, which effdet would name
+            otherwise, or one with other conventions than TensorFlow's, with which effdet would
+            compute other things.
     """
     spec = model.spec
     if not isinstance(spec.backbone, NetSpec):
@@ -131,12 +133,39 @@ def to_effdet(model: EfficientDet) -> dict[str, Tensor]:
     style = spec.backbone.style
     if (style.padding, style.bn_eps) != ("same", 1e-3):
         raise UserError(f"{spec.name} pads and normalises as torchvision does; effdet cannot")
+    timm_name(spec.backbone)  # which builds effdet's backbones
     theirs = {layer.ours: layer.effdet for layer in detector_layers(spec, spec.backbone)}
     vectors = {names.ours: names.effdet for names, _ in fusion_weights(spec)}
     state = {}
     for name, value in model.state_dict().items():
         layer, _, parameter = name.rpartition(".")
         state[vectors.get(name) or f"{theirs[layer]}.{parameter}"] = value
+    return state
+
+
+def to_official(model: EfficientDet) -> dict[str, Tensor]:
+    """Return a detector's state as `read_checkpoint` names official ones.
+
+    Raises:
+        UserError: its backbone is none that the official detectors stand on.
+    """
+    spec, net = model.spec, model.spec.backbone
+    if not isinstance(net, NetSpec) or net.name not in EFFICIENTNET:
+        raise UserError(
+            f"backbone={_backbone_name(spec)}: official detectors stand on "
+            f"{', '.join(EFFICIENTNET)}; write it with format=safetensors"
+        )
+    check_official(net)
+    theirs = {layer.ours: layer.tensorflow for layer in detector_layers(spec, net)}
+    vectors = {names.ours: names.tensorflow for names, _ in fusion_weights(spec)}
+    state = {}
+    for name, value in model.state_dict().items():
+        layer, _, parameter = name.rpartition(".")
+        if name in vectors:
+            for i, scalar in enumerate(value):
+                state[f"{vectors[name]}_{i}" if i else vectors[name]] = scalar
+        else:
+            state[f"{theirs[layer]}.{parameter}"] = value
     return state
 
 

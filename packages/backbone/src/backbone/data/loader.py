@@ -28,15 +28,15 @@ class EpochData(pl.LightningDataModule):
 
     Attributes:
         progression: the stages of a progressive training, read when loaders are made.
+        augments: whether training pictures are augmented; `overfit` leaves it out.
 
     Raises:
-        UserError: the batch is empty.
+        UserError: the batch is no whole number, or empty.
     """
 
     def __init__(self, *, batch_size: int, num_workers: int | None, seed: int) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"data.batch_size={batch_size}: expected 1 or more")
+        check_batch_size("data.batch_size", batch_size)
         if num_workers is not None and num_workers < 0:
             raise UserError(f"data.num_workers={num_workers}: expected 0 or more, or null")
         if seed < 0:
@@ -48,6 +48,7 @@ class EpochData(pl.LightningDataModule):
         )
         self.first_epoch = 0
         self.progression: Progression | None = None
+        self.augments = True
         self.splits: dict[str, Any] = {}
         self._checked: set[str] = set()
 
@@ -83,6 +84,26 @@ class EpochData(pl.LightningDataModule):
     @abstractmethod
     def training_set(self, stage: Stage) -> Dataset[Any]:
         """Return the training split as a stage shows it, to be indexed by a `Draw`."""
+
+    @abstractmethod
+    def pick(self, count: int) -> Any:
+        """Return a split of ``count`` training pictures from all over the training split."""
+
+    def overfit(self, count: int) -> None:
+        """Train on a few training pictures, not augmented, and score the same ones.
+
+        Raises:
+            UserError: there are not so many.
+        """
+        there = self.num_pictures("train") if "train" in self.splits else 0
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= there:
+            raise UserError(
+                f"overfit={count}: expected a whole number of pictures, 1 or more of the {there} "
+                "that the training split has"
+            )
+        few = self.pick(count)
+        self.splits = {"train": few, "val": few}
+        self.augments = False
 
     def samples(self, count: int) -> list[Any]:
         """Return some training pictures as the network sees them at the end of a training."""
@@ -190,6 +211,17 @@ class Staged(Dataset[Any]):
     def __getitem__(self, draw: Draw) -> Any:
         """Return the picture of a draw."""
         return self.stages[draw.stage][draw]
+
+
+def check_batch_size(key: str, value: object) -> None:
+    """Refuse a batch that is no whole number of 1 or more.
+
+    Raises:
+        UserError: see above.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        advice = "; only a training finds it by itself" if value == "auto" else ""
+        raise UserError(f"{key}={value}: expected a whole number of 1 or more{advice}")
 
 
 def refuse_unreadable(find_problem: Callable[[int], str], count: int) -> None:

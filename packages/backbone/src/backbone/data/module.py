@@ -5,13 +5,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from backbone.data.augment import EvalTransform, TrainTransform, magnitude
 from backbone.data.dataset import ClassificationDataset, collate
 from backbone.data.index import ImageIndex
-from backbone.data.loader import EpochData
+from backbone.data.loader import EpochData, check_batch_size
 from backbone.errors import UserError
 from backbone.specs import Interpolation, Preprocessing
 from backbone.stages import Stage
@@ -69,8 +70,8 @@ class ClassificationData(EpochData):
             _check_size("data.train_size", train_size)
         _check(in_channels, interpolation, crop)
         _check_augmentation(scale, ratio, flip, cutout)
-        if eval_batch_size is not None and eval_batch_size < 1:
-            raise UserError(f"data.eval_batch_size={eval_batch_size}: expected 1 or more")
+        if eval_batch_size is not None:
+            check_batch_size("data.eval_batch_size", eval_batch_size)
         self.size = image_size
         self.train_size = image_size if train_size is None else train_size
         self.eval_batch_size = eval_batch_size
@@ -115,7 +116,9 @@ class ClassificationData(EpochData):
         return Stage(self.train_size, magnitude=magnitude(self._policy), batch_size=self.batch_size)
 
     def training_set(self, stage: Stage) -> ClassificationDataset:
-        """Return the training split, augmented."""
+        """Return the training split, augmented unless a few pictures are to be overfitted."""
+        if not self.augments:
+            return self._plain("train", stage.image_size)
         augment = self._augment(
             stage.image_size,
             interpolation=self._seen().interpolation,
@@ -123,23 +126,33 @@ class ClassificationData(EpochData):
         )
         return ClassificationDataset(self.splits["train"], augment, grey=self.grey)
 
+    def pick(self, count: int) -> ImageIndex:
+        """Return a split of ``count`` training pictures, of as many classes as may be."""
+        split = self.splits["train"]
+        by_class = np.argsort(split.labels, kind="stable")
+        return split.subset(by_class[np.linspace(0, len(by_class) - 1, count).round().astype(int)])
+
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation batches: whole pictures, in order."""
-        return self._whole("val")
+        return self.whole("val")
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the test batches: whole pictures, in order."""
         if "test" not in self.splits:
             raise UserError("data: this data set has no test split; evaluate on val")
-        return self._whole("test")
+        return self.whole("test")
 
-    def _whole(self, split: str) -> DataLoader[Any]:
-        seen = self._seen()
-        transform = EvalTransform(self.size, interpolation=seen.interpolation, crop=seen.crop)
-        dataset = ClassificationDataset(self.splits[split], transform, grey=self.grey)
+    def whole(self, split: str) -> DataLoader[Any]:
+        """Return the batches of a split: whole pictures, in order."""
+        dataset = self._plain(split, self.size)
         return self.in_order(
             dataset, len(dataset), collate=collate, batch_size=self.eval_batch_size
         )
+
+    def _plain(self, split: str, size: int) -> ClassificationDataset:
+        seen = self._seen()
+        transform = EvalTransform(size, interpolation=seen.interpolation, crop=seen.crop)
+        return ClassificationDataset(self.splits[split], transform, grey=self.grey)
 
     def _seen(self) -> Preprocessing:
         return replace(self.preprocessing, **self._given)

@@ -4,6 +4,7 @@ import ctypes
 import re
 import resource
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import torch
 from backbone.errors import UserError
 
 STATUS = Path("/proc/self/status")
+MEMINFO = Path("/proc/meminfo")
+# Control groups: which ones this process is in, and where they say their limits.
+GROUP, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # ru_maxrss counts kibibytes on Linux and bytes on macOS.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 # Linux sets the mark back to what is resident now.
@@ -63,6 +67,39 @@ def peak_resident() -> int:
     return _status("VmHWM") if STATUS.is_file() else _maximum()
 
 
+def available() -> int | None:
+    """Return the bytes that may still be taken: of the machine's and of every control group's.
+
+    What files fill and could be given back counts as free. None where the system does not tell.
+    """
+    if not MEMINFO.is_file():
+        return None
+    return max(0, min([_kibibytes(MEMINFO, "MemAvailable"), *_left_in_groups()]))
+
+
+def _left_in_groups() -> Iterator[int]:
+    """Yield what is left of each limit, of version 2 and of version 1."""
+    lines = GROUP.read_text().splitlines() if GROUP.is_file() else []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "memory":
+            top, names = GROUPS / "memory", ("limit_in_bytes", "usage_in_bytes", "total_inactive")
+        elif not controllers:
+            top, names = GROUPS, ("max", "current", "inactive")
+        else:
+            continue
+        inner = top / path.lstrip("/")
+        for folder in (inner, *inner.parents):
+            # The groups above may be out of sight, and "max" is no number.
+            with suppress(OSError, ValueError):
+                limit, used = (int((folder / f"memory.{n}").read_text()) for n in names[:2])
+                idle = re.search(rf"^{names[2]}_file (\d+)$", (folder / "memory.stat").read_text(),
+                                 re.MULTILINE)  # fmt: skip
+                yield limit - used + (int(idle[1]) if idle else 0)
+            if folder == top:
+                break
+
+
 def keep_memory() -> None:
     """Let the process keep what it frees from now on, where the C library is glibc.
 
@@ -92,7 +129,11 @@ def limit_data(gigabytes: float) -> None:
 
 
 def _status(key: str) -> int:
-    found = re.search(rf"^{key}:\s*(\d+) kB$", STATUS.read_text(), re.MULTILINE)
+    return _kibibytes(STATUS, key)
+
+
+def _kibibytes(path: Path, key: str) -> int:
+    found = re.search(rf"^{key}:\s*(\d+) kB$", path.read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) * 1024
 

@@ -1,7 +1,6 @@
 """What a W&B run was made from, and what it made: its data set and its weights, as artifacts."""
 
 import dataclasses
-import filecmp
 import hashlib
 import json
 import re
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 import wandb
 from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
 
 from backbone.weights import read_file, save_weights
 
@@ -89,21 +89,27 @@ def log_weights(
             one version with both.
         metadata: what is noted with all of them.
     """
-    run, files, name = logger.experiment, {}, ""
-    for alias, checkpoint in sorted(checkpoints.items()):
-        content = read_file(checkpoint)
-        files[alias] = checkpoint.with_suffix(".safetensors")
-        save_weights(files[alias], content.tensors, content.metadata)
-        name = str(content.name)
+    run = logger.experiment
+    contents = {alias: read_file(path) for alias, path in sorted(checkpoints.items())}
+    files = {alias: checkpoints[alias].with_suffix(".safetensors") for alias in contents}
+    first, last = next(iter(contents.values())), list(contents.values())[-1]
     groups = [[alias] for alias in files]
-    if len(files) == 2 and filecmp.cmp(*files.values(), shallow=False):
+    if len(contents) == 2 and _equal(first.tensors, last.tensors):
         groups = [list(files)]
+        contents = dict.fromkeys(contents, first)  # best.ckpt's, which knows its score
+    for alias, content in contents.items():
+        save_weights(files[alias], content.tensors, content.metadata)
+    name = str(first.name)
     for aliases in groups:
         of_it = {"epoch": _epoch(checkpoints[aliases[0]])}
         # Of a run's own, so that no other run takes its aliases.
         artifact = wandb.Artifact(f"{name}-{run.id}", type="model", metadata={**metadata, **of_it})
         artifact.add_file(str(files[aliases[0]]), name="model.safetensors", policy="immutable")
         run.log_artifact(artifact, aliases=aliases)
+
+
+def _equal(some: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(value, others[name]) for name, value in some.items())
 
 
 def _epoch(checkpoint: Path) -> int:

@@ -84,7 +84,7 @@ def read_weights(source: str | Path, spec: NetSpec) -> ClassifierWeights:
             "expected weights of this project, timm, torchvision or the official code"
         )
     tensors, ignored = _under_our_names(content, spec, scheme)
-    if scheme == "ours":
+    if scheme == "ours" or "model" in content.metadata:  # under timm's names as well
         spec = _own_spec(content, spec, source)
     else:
         style, preprocessing = conventions(spec, scheme, config, path.name)

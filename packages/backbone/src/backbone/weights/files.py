@@ -1,6 +1,7 @@
 """Reading and writing tensors: safely, completely, or not at all."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from backbone.errors import UserError
+from backbone.weights.pretrained import pretrained_file
 from backbone.weights.tensorflow import find_checkpoint, read_checkpoint
 
 # A Lightning checkpoint holds the network under this attribute of its module.
@@ -27,7 +29,8 @@ class Content:
 
     Attributes:
         tensors: by the file's own names.
-        metadata: what our files say of themselves: ``model`` and ``class_names``, as plain values.
+        metadata: what our files say of themselves, see `metadata_of`; a run's checkpoints have
+            ``model``, ``class_names`` and, of what its monitor scored best, ``metrics``.
         official: whether they come from the official TensorFlow code (see `read_checkpoint`).
     """
 
@@ -44,13 +47,14 @@ class Content:
 def read_file(path: str | Path) -> Content:
     """Read tensors from a file.
 
-    Takes ``.safetensors``, torch's ``.pth`` and the like, a run's ``.ckpt``, and official
-    TensorFlow checkpoints. Nothing is ever unpickled but tensors and plain values.
+    Takes ``.safetensors``, torch's ``.pth`` and the like, a run's ``.ckpt``, official TensorFlow
+    checkpoints, and what `pretrained_file` takes. Nothing is ever unpickled but tensors and plain
+    values.
 
     Raises:
-        UserError: the file is missing, damaged, or holds no tensors.
+        UserError: the file is missing, damaged, or holds no tensors; see also `pretrained_file`.
     """
-    path = Path(path).expanduser()
+    path = pretrained_file(path) or Path(path).expanduser()
     checkpoint = find_checkpoint(path)
     if checkpoint is not None:
         return Content(read_checkpoint(checkpoint), official=True)
@@ -75,6 +79,8 @@ def read_file(path: str | Path) -> Content:
         metadata = content.get("hyper_parameters", {})
         if not isinstance(metadata, dict) or not isinstance(metadata.get("model"), dict):
             metadata = {}  # another project's
+        elif metrics := _best_score(content.get("callbacks"), path.name):
+            metadata = {**metadata, "metrics": metrics}
         content = content["state_dict"]
         ours = {
             key.removeprefix(_MODULE_PREFIX): value
@@ -127,10 +133,24 @@ def save_weights(path: str | Path, tensors: dict[str, Tensor], metadata: dict[st
     Args:
         path: the file.
         tensors: the network's state.
-        metadata: a checkpoint's hyper-parameters, plain values.
+        metadata: see `metadata_of`; a checkpoint's hyper-parameters do as well.
     """
     state = {key: value.contiguous() for key, value in tensors.items()}
     save_file(state, path, metadata={_METADATA_KEY: json.dumps(metadata)})
+
+
+def _best_score(callbacks: Any, file_name: str) -> dict[str, float] | None:
+    """Return the score of the file that a run's ``ModelCheckpoint`` last took for the best.
+
+    ``last.ckpt`` holds the same state, but that score is another epoch's.
+    """
+    for state in callbacks.values() if isinstance(callbacks, dict) else ():
+        if isinstance(state, dict) and state.get("monitor") and state.get("best_model_path"):
+            score = state.get("best_model_score")
+            chosen = Path(state["best_model_path"]).name == file_name
+            if chosen and score is not None and math.isfinite(score):
+                return {str(state["monitor"]): float(score)}
+    return None
 
 
 def _read_safetensors(path: Path) -> Content:

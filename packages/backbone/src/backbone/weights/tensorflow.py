@@ -1,4 +1,4 @@
-"""Official TensorFlow checkpoints, brought into torch's layout.
+"""Official TensorFlow checkpoints, brought into torch's layout and back.
 
 A checkpoint is a pair ``<prefix>.index`` and ``<prefix>.data-...``; TensorFlow itself reads it (the
 extra ``tensorflow``). An ``.npz`` archive of variables by their names needs nothing.
@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,12 @@ _LEAVES: dict[str, tuple[str, tuple[int, ...] | None]] = {
     "bias": ("bias", None),
     "moving_mean": ("running_mean", None),
     "moving_variance": ("running_var", None),
+}
+_NORM_LEAVES = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
 }
 
 
@@ -92,6 +98,68 @@ def to_torch(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     return tensors
 
 
+def from_torch(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Return tensors as `to_torch` gives them under their official names and layout.
+
+    Counters of batch norms, which TensorFlow has not, are left out.
+    """
+    variables = {}
+    for name, value in tensors.items():
+        layer, _, parameter = name.rpartition(".")
+        if parameter == "num_batches_tracked":
+            continue
+        array = value.detach().float().cpu().numpy()
+        if layer:
+            leaf = _leaf(layer, parameter, norm=f"{layer}.running_mean" in tensors)
+            axes = _LEAVES[leaf][1]
+            if axes is not None:
+                array = array.transpose(np.argsort(axes)) if array.ndim == 4 else array.T
+            name = f"{re.sub(r'/(depthwise|pointwise)$', '', layer)}/{leaf}"
+        variables[name] = array
+    return variables
+
+
+def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint ``model`` that the official code restores and `read_checkpoint` reads.
+
+    Every variable is there twice, as itself and as its moving average: either may be asked for.
+
+    Args:
+        folder: is made.
+        tensors: named as `to_torch` names them.
+
+    Raises:
+        UserError: TensorFlow is not installed.
+    """
+    tensorflow = _tensorflow("format=tensorflow", "writes it")
+    folder.mkdir()
+    variables = from_torch(tensors)
+    named: dict[str, Any] = {"global_step": np.int64(0)}
+    for name, value in variables.items():
+        named |= {name: value, name + _AVERAGE: value}
+    tensorflow.raw_ops.SaveV2(
+        prefix=str(folder / "model"),
+        tensor_names=list(named),
+        shape_and_slices=[""] * len(named),
+        tensors=list(named.values()),
+    )
+    # What TensorFlow looks into for the newest checkpoint of a folder.
+    text = 'model_checkpoint_path: "model"\nall_model_checkpoint_paths: "model"\n'
+    (folder / "checkpoint").write_text(text)
+
+
+def _leaf(layer: str, parameter: str, *, norm: bool) -> str:
+    """Return the last part of a variable's name."""
+    if norm:
+        return _NORM_LEAVES[parameter]
+    if parameter == "bias":
+        return "bias"
+    last = layer.rpartition("/")[2]
+    if last == "pointwise":
+        return "pointwise_kernel"
+    return "depthwise_kernel" if last.startswith("depthwise") else "kernel"
+
+
 def _choose(names: list[str]) -> dict[str, str]:
     """Return each weight's name with the name of what to read for it."""
     known = set(names)
@@ -123,14 +191,17 @@ def _read_bundle(prefix: Path) -> dict[str, np.ndarray]:
 
 
 def _open_bundle(prefix: Path) -> _Reader:
+    return _tensorflow(f"weights={prefix}", "reads it").train.load_checkpoint(str(prefix))
+
+
+def _tensorflow(what: str, does: str) -> Any:
     # Without these it tells the terminal about the processor while it is imported.
     for variable, value in (("TF_CPP_MIN_LOG_LEVEL", "3"), ("TF_ENABLE_ONEDNN_OPTS", "0")):
         os.environ.setdefault(variable, value)
     try:
-        from tensorflow import train  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
+        import tensorflow  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
     except ImportError as error:
         raise UserError(
-            f"weights={prefix} is a TensorFlow checkpoint; `uv sync --extra tensorflow` installs "
-            "what reads it"
+            f"{what} is a TensorFlow checkpoint; `uv sync --extra tensorflow` installs what {does}"
         ) from error
-    return train.load_checkpoint(str(prefix))
+    return tensorflow

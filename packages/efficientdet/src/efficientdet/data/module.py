@@ -2,9 +2,11 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import albumentations as A
+import numpy as np
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
@@ -132,10 +134,14 @@ class DetectionData(EpochData):
         return Stage(max(self.size), magnitude, self.mixing["mixup"], batch_size=self.batch_size)
 
     def training_set(self, stage: Stage) -> DetectionDataset:
-        """Return the training split, augmented."""
+        """Return the training split, augmented unless a few pictures are to be overfitted."""
         factor = stage.image_size / max(self.size)
+        size = (round(self.size[0] * factor), round(self.size[1] * factor))
+        if not self.augments:
+            split = self.splits["train"]
+            return DetectionDataset(split, self._letterbox(size), crowd=self.crowd)
         augment = Augment(
-            (round(self.size[0] * factor), round(self.size[1] * factor)),
+            size,
             scale=self.scale,
             transforms=self.transforms,
             policy=self.policy,
@@ -148,17 +154,31 @@ class DetectionData(EpochData):
 
     def val_dataloader(self) -> DataLoader[Any]:
         """Return the validation batches: whole pictures, in order."""
-        return self._whole("val")
+        return self.whole("val")
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Return the test batches: whole pictures, in order."""
-        return self._whole("test")
+        return self.whole("test")
 
-    def _whole(self, split: str) -> DataLoader[Any]:
-        index = self.splits[split]
-        letterbox = Augment(self.size, pad_colour=self.pad_colour, antialias=self.antialias)
-        dataset = DetectionDataset(index, letterbox)
-        return self.in_order(dataset, len(index), collate=collate)
+    def whole(self, split: str) -> DataLoader[Any]:
+        """Return the batches of a split: whole pictures, in order."""
+        dataset = DetectionDataset(self.splits[split], self._letterbox(self.size))
+        return self.in_order(dataset, len(dataset), collate=collate)
+
+    def _letterbox(self, size: tuple[int, int]) -> Augment:
+        return Augment(size, pad_colour=self.pad_colour, antialias=self.antialias)
+
+    def pick(self, count: int) -> AnnotationIndex:
+        """Return a split of ``count`` training pictures with objects."""
+        index = self.splits["train"]
+        owners = np.repeat(np.arange(len(index)), np.diff(index.offsets))
+        rich = np.flatnonzero(np.bincount(owners[~index.crowd], minlength=len(index)))
+        if count > len(rich):
+            raise UserError(f"overfit={count}: only {len(rich)} training pictures have objects")
+        chosen = np.zeros(len(index), bool)
+        chosen[rich[np.linspace(0, len(rich) - 1, count).round().astype(int)]] = True
+        # A picture of nothing but crowds is one without objects.
+        return without_empty(replace(index, crowd=index.crowd | ~chosen[owners]), crowd="skip")
 
     def _drop_empty(self) -> None:
         before = self.splits["train"]

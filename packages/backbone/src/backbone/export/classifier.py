@@ -1,0 +1,119 @@
+"""Classifiers as programs, and such a program used like the network it was made from."""
+
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from backbone.data.sources import Picture
+from backbone.efficientnet import EfficientNet
+from backbone.errors import UserError
+from backbone.export.program import Program, trace
+from backbone.export.runtime import Opened, open_program
+from backbone.folding import fold
+from backbone.predictor import Guesses, classify, guess
+from backbone.specs import NetSpec
+from backbone.weights import metadata_of
+
+# Of the trunk's last level.
+_MULTIPLE = 32
+
+
+class _Logits(nn.Module):
+    """From uint8 pictures to logits."""
+
+    def __init__(self, network: EfficientNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        return (self.network(self.network.normalize(images)),)
+
+
+def classifier_program(
+    model: EfficientNet,
+    *,
+    image_size: int | None = None,
+    batch_size: int | None = None,
+    any_size: bool = False,
+    class_names: Sequence[str] | None = None,
+) -> Program:
+    """Trace a classifier: uint8 pictures ``(B, C, H, W)`` -> ``logits`` ``(B, K)``.
+
+    Args:
+        model: stays as it is.
+        image_size: side of the pictures; None for the spec's.
+        batch_size: how many of them at a time; None for any number.
+        any_size: whether height and width may be any multiples of 32 from 64 on.
+        class_names: names of the classes; None for the model's own.
+    """
+    network = deepcopy(model).cpu()
+    fold(network)
+    size = image_size or model.spec.image_size
+    network.spec = replace(model.spec, image_size=size)
+    if class_names is not None:
+        network.class_names = tuple(class_names)
+    shape = (batch_size or 1, len(model.mean), size, size)
+    exported = trace(
+        _Logits(network).eval(),
+        shape,
+        any_batch=batch_size is None,
+        multiple=_MULTIPLE if any_size else None,
+    )
+    metadata = {**metadata_of(network), "batch_size": batch_size, "any_size": any_size}
+    return Program(exported, ("logits",), metadata, {})
+
+
+def load_exported(path: str | Path) -> "ExportedClassifier":
+    """Open an exported classifier, ``.onnx``, ``.xml`` or ``.pt2``.
+
+    Raises:
+        UserError: see `open_program`; or it is a detector.
+    """
+    opened = open_program(path)
+    if "stages" not in opened.metadata["model"]:
+        raise UserError(f"{path} is a detector; open it by efficientdet.load_exported")
+    return ExportedClassifier(opened)
+
+
+class ExportedClassifier:
+    """A program of `classifier_program`, with what `EfficientNet` has for looking at pictures.
+
+    Args:
+        opened: see `open_program`.
+
+    Attributes:
+        spec: the network's.
+        class_names: names of the classes, where they are known.
+        mean: zeros ``(C, 1, 1)``: preprocessing is part of the program.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        self.run, told = opened
+        self.spec = NetSpec.from_dict(told["model"])
+        names = told["class_names"]
+        self.class_names: tuple[str, ...] | None = None if names is None else tuple(names)
+        self.mean = torch.zeros(told["in_channels"], 1, 1)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map uint8 pictures ``(B, C, H, W)`` to logits ``(B, K)``."""
+        return self.run(images)[0]
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return the pictures as they are."""
+        return images
+
+    def predict(
+        self,
+        images: Tensor | Picture | Iterable[Picture],
+        *,
+        batch_size: int = 1,
+        top: int = 5,
+    ) -> list[Guesses]:
+        """Return the likeliest classes, as `EfficientNet.predict` does."""
+        if isinstance(images, Tensor):
+            return guess(self, images, top=top)
+        return list(classify(self, images, batch_size=batch_size, top=top))

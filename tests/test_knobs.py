@@ -1,0 +1,178 @@
+"""What saves time, as a user runs it: searches before a training, and trainers for a moment."""
+
+import gzip
+import json
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import _launch
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from started import run_tool
+
+from backbone.data.sampler import Draw
+from backbone.errors import UserError
+
+SMALL = (
+    "data.read.num_train=24", "data.read.num_val=4", "data.read.picture_size=64",
+    "data.num_workers=0", "trainer.accelerator=cpu", "logger=csv",
+)  # fmt: skip
+CLASSIFIER = (*SMALL, "task=cls", "model=lite0", "model.image_size=32", "report=false")
+DETECTOR = (*SMALL, "task=det", "model=det_lite0", "model.image_size=64", "data.batch_size=4")
+
+
+def train(folder: Path, *arguments: str, run: str = "run") -> CompletedProcess[str]:
+    places = (f"hydra.run.dir={folder / run}", f"paths.cache_dir={folder / 'cache'}")
+    return run_tool("train.py", folder, *arguments, *places)
+
+
+def composed(folder: Path, *overrides: str) -> DictConfig:
+    _launch.register_resolvers()
+    with initialize_config_dir(str(_launch.CONFIGS), version_base="1.3"):
+        places = (f"paths.output_dir={folder}", f"paths.cache_dir={folder / 'cache'}")
+        return compose("train", [*overrides, *places])
+
+
+def weights(run: Path) -> dict[str, Any]:
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    raw = content["current_model_state"]
+    return content["state_dict"] | {f"raw {name}": value for name, value in raw.items()}
+
+
+def test_a_search_leaves_no_trace_but_its_result(tmp_path: Path) -> None:
+    once = (*CLASSIFIER, "trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1",
+            "data.read.num_train=88")  # fmt: skip
+    found = train(tmp_path, *once, "lr_find=true", "data.batch_size=auto", run="found")
+    assert found.returncode == 0, found.stderr
+    config = OmegaConf.load(tmp_path / "found" / "config.yaml")
+    # Ten steps of an epoch of 88 pictures have 8 pictures each.
+    assert "data.batch_size=8 takes" in found.stdout
+    assert "more would leave an epoch fewer than 10 steps" in found.stdout
+    assert (config.data.batch_size, config.task.optim.lr) == (8, config.optim.lr)
+    assert f"lr_find: optim.lr={config.optim.lr:g}, as " in " ".join(found.stdout.split())
+    assert config.optim.lr != composed(tmp_path, *CLASSIFIER).optim.lr
+    names = {path.name for path in (tmp_path / "found").iterdir()}
+    assert names >= {"lr_find.png", "config.yaml"}
+    assert not [name for name in names if name.startswith(".")]
+
+    given = (f"optim.lr={config.optim.lr}", f"data.batch_size={config.data.batch_size}")
+    done = train(tmp_path, *once, *given, run="given")
+    assert done.returncode == 0, done.stderr
+    first, second = weights(tmp_path / "found"), weights(tmp_path / "given")
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    scores = [(tmp_path / run / "predictions.csv").read_bytes() for run in ("found", "given")]
+    assert scores[0] == scores[1]
+
+
+def test_debug_goes_through_all_of_a_run(tmp_path: Path) -> None:
+    done = train(tmp_path, *DETECTOR, "trainer=debug")
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (content["epoch"], content["global_step"]) == (0, 2)
+    assert f"report: {run / 'report.html'}" in " ".join(done.stdout.split())
+    config = OmegaConf.load(run / "config.yaml")
+    assert (config.trainer.detect_anomaly, config.trainer.limit_val_batches) == (True, 1)
+
+
+def test_a_profile_shows_steps_and_the_wait_for_them(tmp_path: Path) -> None:
+    done = train(tmp_path, *CLASSIFIER, "data.batch_size=2", "trainer=profile")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "run" / "profile"
+    assert f"profile: {folder / 'table.txt'} is a table" in " ".join(done.stdout.split())
+    rows = (folder / "table.txt").read_text()
+    assert "aten::mkldnn_convolution" in rows
+    events = json.loads(gzip.decompress((folder / "trace.json.gz").read_bytes()))["traceEvents"]
+    names = [event["name"] for event in events if event.get("cat") == "user_annotation"]
+    assert names.count("step") == 4
+    assert names.count("loading") >= 3
+    done = train(tmp_path, *CLASSIFIER, "data.batch_size=8", "trainer=profile", run="short")
+    assert "profile: the training was over before step 4" in " ".join(done.stdout.split())
+    assert not (tmp_path / "short" / "profile").exists()
+
+
+def test_what_is_overfitted_is_what_is_scored(tmp_path: Path) -> None:
+    done = train(tmp_path, *DETECTOR, "trainer=overfit", "overfit=4", "trainer.max_epochs=10")
+    assert done.returncode == 0, done.stderr
+    assert "4 training pictures, not augmented, and scored on the same" in done.stdout
+    assert "Traceback" not in done.stderr
+    found = json.loads((tmp_path / "run" / "predictions.json").read_text())
+    assert len({entry["image_id"] for entry in found}) == 4
+    losses = [
+        float(row.split(",")[column])
+        for rows in [(tmp_path / "run" / "metrics.csv").read_text().splitlines()]
+        for column in [rows[0].split(",").index("train/loss")]
+        for row in rows[1:]
+        if row.split(",")[column]
+    ]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("arguments", [CLASSIFIER, DETECTOR], ids=["cls", "det"])
+def test_overfitting_shows_pictures_as_the_score_sees_them(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    config = composed(tmp_path, *arguments, "trainer=overfit")
+    data = instantiate(config.data)
+    everything = data.splits["train"]
+    data.overfit(config.overfit)
+    assert list(data.splits) == ["train", "val"]
+    assert data.num_pictures("train") == data.num_pictures("val") == config.overfit == 8
+    shown = data.training_set(data.last_stage)
+    scored = data.val_dataloader().dataset
+    for i in range(8):
+        one, other = shown[Draw(i, seed=5, epoch=3)], scored[Draw(i, 0)]
+        assert np.array_equal(one.image, other.image)
+        if arguments is DETECTOR:
+            assert len(one.boxes)
+            assert np.array_equal(one.boxes, other.boxes)
+    if arguments is DETECTOR:
+        kept = np.isin(everything.image_ids, data.splits["val"].image_ids)
+        rows = np.repeat(kept, np.diff(everything.offsets))
+        assert np.array_equal(data.splits["val"].boxes, everything.boxes[rows])
+    else:
+        assert len(set(data.splits["val"].labels.tolist())) >= 4
+    for wrong in (0, 25, 2.5, "all"):
+        with pytest.raises(UserError, match=rf"overfit={wrong}: "):
+            instantiate(config.data).overfit(wrong)
+
+
+@pytest.mark.parametrize("mode", ["overfit", "debug", "profile"])
+def test_a_mode_goes_before_experiments_and_the_command_line_before_it(
+    tmp_path: Path, mode: str
+) -> None:
+    card = OmegaConf.load(_launch.CONFIGS / f"trainer/last/{mode}.yaml")
+    words = ("experiment=bccd_lite0", "data.root=x", f"trainer={mode}")
+    config = composed(tmp_path, *words)
+    assert config.trainer.max_epochs == card.trainer.max_epochs != 12
+    assert config.callbacks.progressive is None
+    config = composed(tmp_path, *words, "trainer.max_epochs=12", "trainer.strategy=ddp")
+    assert (config.trainer.max_epochs, config.trainer.strategy) == (12, "ddp")
+
+
+def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").touch()
+    resumed = f"ckpt_path={tmp_path / 'last.ckpt'}"
+    for arguments, message in (
+        (["data.batch_size=auto", resumed], "error: data.batch_size=auto: a training that goes on"),
+        (["lr_find=true", resumed], "error: lr_find=true: a training that goes on keeps"),
+        (["data.batch_size=2.5"], "error: data.batch_size=2.5: expected a whole number of 1 or"),
+        (["data.batch_size=large"], "error: data.batch_size=large: expected a number"),
+        (["lr_find=1"], "error: lr_find=1: expected true or false"),
+        (["overfit=1000", *DETECTOR], "error: overfit=1000: expected a whole number of pictures"),
+        (["hydra/launcher=loky"], "error: hydra/launcher=loky: available: basic, joblib, submitit"),
+    ):
+        done = train(tmp_path, *arguments)
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.startswith(message)
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert not (tmp_path / "run").exists()
+    done = run_tool("benchmark.py", tmp_path, "data.batch_size=auto")
+    assert done.returncode == 2
+    assert "data.batch_size=auto: expected a whole number of 1 or more; only" in done.stderr

@@ -1,0 +1,224 @@
+"""What `export` does with a network, as a detector or as a classifier, and what it compares.
+
+A finding is what the network says of one picture.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from _networks import class_names_of, detects
+from omegaconf import DictConfig, OmegaConf
+
+from backbone.errors import UserError
+
+if TYPE_CHECKING:
+    from backbone.export.program import Program
+
+
+class Exporter(Protocol):
+    """A network, and pictures to look at."""
+
+    model: Any
+    data: Any
+    metric: str
+
+    def program(self, *, nms: bool) -> "Program":
+        """Trace the network."""
+        ...
+
+    def open(self, path: Path) -> Any:
+        """Return what a file holds, to be used like the network."""
+        ...
+
+    def findings(self, network: Any) -> list[Any]:
+        """Return what a network finds in the pictures."""
+        ...
+
+    def differences(self, wanted: list[Any], found: list[Any]) -> dict[str, float]:
+        """Return the largest ones, by what differs."""
+        ...
+
+    def score(self, found: list[Any]) -> float | None:
+        """Return how right it is, None where the pictures have classes that it does not know."""
+        ...
+
+
+class DetectorExporter:
+    """Boxes, scored by COCO's mAP."""
+
+    metric = "mAP"
+
+    def __init__(self, model: Any, config: DictConfig) -> None:
+        from hydra.utils import instantiate
+
+        from efficientdet.specs import both_sides
+
+        if config.image_size is not None:
+            model.image_size = both_sides(_plain(config.image_size))
+        self.model, self.config = model, config
+        self.data = instantiate(config.data, image_size=list(model.image_size), **_ONE_BY_ONE)
+        self.data.pad_colour = model.pad_colour
+        keys = ("method", "score_threshold", "nms_iou", "max_candidates", "max_detections")
+        self.settings = {key: config[key] for key in keys}
+
+    def program(self, *, nms: bool) -> "Program":
+        """Trace the detector."""
+        from efficientdet.export.program import detector_program
+
+        return detector_program(
+            self.model,
+            batch_size=self.config.batch_size,
+            any_size=self.config.any_size,
+            class_names=class_names_of(self.model),
+            nms=self.settings if nms else None,
+        )
+
+    def open(self, path: Path) -> Any:
+        """Return the exported detector."""
+        from efficientdet import load_exported
+
+        return load_exported(path)
+
+    def findings(self, network: Any) -> list[Any]:
+        """Return the detections in each picture."""
+        from efficientdet.module import to_source
+
+        settled = getattr(network, "nms", None) is not None
+        settings = {} if settled else self.settings
+        found = []
+        for batch in _compared(self.data, self.config):
+            found += to_source(network.predict(batch.images, **settings), batch)
+        return found
+
+    def differences(self, wanted: list[Any], found: list[Any]) -> dict[str, float]:
+        """Return the largest differences of scores and boxes."""
+        from efficientdet.export.compare import compare
+
+        return compare(wanted, found)._asdict()
+
+    def score(self, found: list[Any]) -> float | None:
+        """Return COCO's mAP."""
+        from efficientdet.evaluation import CocoEvaluator
+
+        index = self.data.splits[self.config.split]
+        theirs = _labels(self.model, index.class_names)
+        if theirs is None:
+            return None
+        evaluator = CocoEvaluator(index)
+        image_ids = index.image_ids[first_compared(self.config) :].tolist()
+        for image_id, of_picture in zip(image_ids, found, strict=False):
+            labels = theirs[of_picture.labels.numpy()]
+            known = labels >= 0
+            columns = (of_picture.boxes_xyxy[known], of_picture.scores[known])
+            relabelled = of_picture._make((*columns, of_picture.labels.new_tensor(labels[known])))
+            evaluator.add(image_id, relabelled)
+        return evaluator.evaluate()[0].metrics["mAP"]
+
+
+class ClassifierExporter:
+    """Classes, scored by the share of right ones."""
+
+    metric = "top1"
+
+    def __init__(self, model: Any, config: DictConfig) -> None:
+        from dataclasses import replace
+
+        from hydra.utils import instantiate
+
+        if config.nms:
+            raise UserError("nms=true is for detectors; these weights are a classifier's")
+        size = model.spec.image_size if config.image_size is None else config.image_size
+        if not isinstance(size, int):
+            raise UserError(f"image_size={size}: expected the side of a classifier's pictures")
+        model.spec = replace(model.spec, image_size=size)
+        self.model, self.config = model, config
+        channels = {"in_channels": len(model.mean)}
+        self.data = instantiate(config.data, image_size=size, **channels, **_ONE_BY_ONE)
+        self.data.preprocessing = model.spec.preprocessing
+
+    def program(self, *, nms: bool) -> "Program":
+        """Trace the classifier."""
+        from backbone.export.classifier import classifier_program
+
+        return classifier_program(
+            self.model,
+            batch_size=self.config.batch_size,
+            any_size=self.config.any_size,
+            class_names=class_names_of(self.model),
+        )
+
+    def open(self, path: Path) -> Any:
+        """Return the exported classifier."""
+        from backbone import load_exported
+
+        return load_exported(path)
+
+    def findings(self, network: Any) -> list[Any]:
+        """Return the probability of every class for each picture."""
+        num_classes = len(class_names_of(self.model))
+        found = []
+        for batch in _compared(self.data, self.config):
+            found += network.predict(batch.images, top=num_classes)
+        return found
+
+    def differences(self, wanted: list[Any], found: list[Any]) -> dict[str, float]:
+        """Return the largest difference of probabilities, and how many decisions changed."""
+        from backbone.export.compare import compare
+
+        return compare(wanted, found)._asdict()
+
+    def score(self, found: list[Any]) -> float | None:
+        """Return the share of pictures whose likeliest class is right."""
+        index = self.data.splits[self.config.split]
+        theirs = _labels(self.model, index.class_names)
+        if theirs is None:
+            return None
+        guessed = theirs[[int(guesses.labels[0]) for guesses in found]]
+        first = first_compared(self.config)
+        return float((guessed == index.labels[first : first + len(guessed)]).mean())
+
+
+# Pictures of a loader without processes of its own: they are few.
+_ONE_BY_ONE: dict[str, Any] = {"batch_size": 1, "num_workers": 0}
+
+
+def exporter_of(model: Any, config: DictConfig) -> Exporter:
+    """Return what exports a network and looks at the configuration's pictures."""
+    return (DetectorExporter if detects(model) else ClassifierExporter)(model, config)
+
+
+def seen(exporter: Exporter, split: str, count: int) -> Iterator[np.ndarray]:
+    """Yield the first pictures as a program takes them, ``(1, C, H, W)`` uint8."""
+    for batch in islice(exporter.data.whole(split), count):
+        yield batch.images.contiguous().numpy()
+
+
+def first_compared(config: DictConfig) -> int:
+    """Return the first picture that is compared: not one on which the maps were measured."""
+    return config.calibration if config.calibration_split == config.split else 0
+
+
+def _compared(data: Any, config: DictConfig) -> Iterator[Any]:
+    first = first_compared(config)
+    return islice(data.whole(config.split), first, first + config.pictures)
+
+
+def _labels(model: Any, wanted: Sequence[str]) -> np.ndarray | None:
+    """Return each class's label among ``wanted``, -1 without one; None if some are not known.
+
+    Classes without names, as of public weights, are those of a data set that has as many.
+    """
+    names = class_names_of(model)
+    if model.class_names is None and len(names) == len(wanted):
+        return np.arange(len(names))
+    if not set(wanted) <= set(names):
+        return None
+    ids = {name: label for label, name in enumerate(wanted)}
+    return np.array([ids.get(name, -1) for name in names])
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value

@@ -1,0 +1,229 @@
+"""Export: ``uv run tools/export.py weights=<run> target=[onnx,int8]``."""
+
+import json
+import logging
+import math
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from _launch import mistakes_told, run
+from _runs import as_trained, implied
+from omegaconf import DictConfig, OmegaConf
+
+from backbone.errors import UserError
+
+if TYPE_CHECKING:
+    from _exporters import Exporter
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED = 1
+INT8 = "int8"
+ROUNDS = 20
+# What an export in 32 bits may differ by: rounding, and the few detections that it decides.
+LIMITS = {"score": 1e-3, "box": 0.1, "unmatched": 2e-3, "probability": 1e-3, "top1": 0.0}
+# What its score may differ by, and what that of 8 bits may fall by.
+FALL = 0.001
+INT8_FALLS = {"mAP": 0.010, "top1": 0.020}
+
+
+def export(config: DictConfig) -> None:
+    """Write a network for other runtimes, each compared with PyTorch on real pictures."""
+    from _exporters import exporter_of
+    from _networks import network_of
+
+    from backbone.export.program import check_target
+
+    targets = [config.target] if isinstance(config.target, str) else list(config.target)
+    for target in targets:
+        check_target("onnx" if target == INT8 else target)
+    for key in ("pictures", "calibration", "batch_size"):
+        value = config[key]
+        if not (isinstance(value, int) and value > 0) and (key, value) != ("batch_size", None):
+            raise UserError(f"{key}={value}: expected a whole number of 1 or more")
+    config = as_trained(config)
+    exporter = exporter_of(network_of(config).eval(), config)
+    _check_data(exporter, config, targets)
+    folder = Path(config.paths.output_dir)
+    told = _exported(exporter, config, targets, folder)
+    (folder / "export.json").write_text(json.dumps(told, indent=2) + "\n")
+    _tell(told)
+    if config.report:
+        _report(folder, told, config)
+    log.info("written to %s", folder)
+    failed = [row["target"] for row in told["exports"] if row["failed"]]
+    if failed:
+        log.error("not kept, as they differ from PyTorch: %s", ", ".join(failed))
+        sys.exit(EXIT_FAILED)
+
+
+def _check_data(exporter: "Exporter", config: DictConfig, targets: list[str]) -> None:
+    """Make sure that there are pictures for all that is to be done."""
+    from _exporters import first_compared
+
+    data = exporter.data
+    keys = ["split"] + (["calibration_split"] if INT8 in targets else [])
+    for key in keys:
+        if config[key] not in data.splits:
+            raise UserError(f"{key}={config[key]}: this data set has {', '.join(data.splits)}")
+    if INT8 in targets and config.data.root is None:
+        raise UserError(
+            "target=int8 measures the maps on pictures such as the network will see, not on drawn "
+            "ones; give data= and data.root="
+        )
+    data.check([config[key] for key in keys])
+    left = data.num_pictures(config.split) - first_compared(config)
+    if left < 1:
+        raise UserError(
+            f"calibration={config.calibration}: no picture of {config.split} is left to compare on"
+        )
+
+
+def _exported(
+    exporter: "Exporter", config: DictConfig, targets: list[str], folder: Path
+) -> dict[str, Any]:
+    """Write every target and compare it; keep what passes. Return what there is to tell."""
+    import torch
+    from _exporters import seen
+
+    from backbone.runtimes import milliseconds
+
+    model = exporter.model
+    wanted = exporter.findings(model)
+    score = exporter.score(wanted)
+    rows: list[dict[str, Any]] = []
+    runs: dict[str, Any] = {"eager": lambda images: model(model.normalize(images))}
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        written = _written(exporter, config, targets, Path(scratch))
+        for target, files in written.items():
+            network = exporter.open(files[0])
+            found = exporter.findings(network)
+            row = {"target": target, "file": files[0].name, "bytes": _bytes(files)}
+            row["differences"] = exporter.differences(wanted, found)
+            row[exporter.metric] = exporter.score(found)
+            row["failed"] = _failed(row, exporter.metric, score)
+            rows.append(row)
+            runs[target] = network.run
+        image = torch.from_numpy(next(seen(exporter, config.split, 1)))
+        times = milliseconds(runs, image, rounds=ROUNDS)
+        for row in rows:
+            row["milliseconds"] = times[row["target"]]
+            for file in () if row["failed"] else written[row["target"]]:
+                file.replace(folder / file.name)
+    return {
+        "architecture": model.spec.name,
+        "weights": str(config.weights),
+        "pictures": len(wanted),
+        "of": str(config.data.root or "drawn figures"),
+        "shape": list(image.shape),
+        "nms": bool(config.nms),
+        "metric": exporter.metric,
+        "eager": {exporter.metric: score, "milliseconds": times["eager"]},
+        "exports": rows,
+    }
+
+
+def _written(
+    exporter: "Exporter", config: DictConfig, targets: list[str], scratch: Path
+) -> dict[str, list[Path]]:
+    """Return the files of every target, the program's first."""
+    from _exporters import seen
+
+    from backbone.export.program import SUFFIXES, check_target, write
+    from backbone.export.quantize import quantize
+
+    log.info("tracing %s", exporter.model.spec.name)
+    program = exporter.program(nms=config.nms)
+    stem = scratch / exporter.model.spec.name
+    written: dict[str, list[Path]] = {}
+    for target in targets:
+        log.info("writing %s", target)
+        if target != INT8:
+            kind = check_target(target)
+            written[target] = write(program, stem.with_suffix(SUFFIXES[kind]), kind)
+            continue
+        source = written.get("onnx") or write(program, scratch / "source.onnx", "onnx")
+        path = stem.with_suffix(".int8.onnx")
+        quantize(source[0], path, seen(exporter, config.calibration_split, config.calibration))
+        written[target] = [path]
+    return written
+
+
+def _failed(row: Mapping[str, Any], metric: str, eager: float | None) -> list[str]:
+    """Return what an export does not hold to."""
+    failed = []
+    if row["target"] != INT8:
+        failed = [f"{k} {v:.2g}" for k, v in row["differences"].items() if not v <= LIMITS[k]]
+    if eager is not None and not math.isnan(eager):
+        fall = eager - row[metric]
+        allowed = INT8_FALLS[metric] if row["target"] == INT8 else FALL
+        if not (fall if row["target"] == INT8 else abs(fall)) <= allowed:
+            failed.append(f"{metric} {row[metric]:.4f} against {eager:.4f}")
+    return failed
+
+
+def _table(told: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return columns and rows of what was exported, PyTorch's own first."""
+    metric = told["metric"]
+    kinds = list(told["exports"][0]["differences"])
+    columns = ["target", "MB", "ms", *(f"largest difference: {k}" for k in kinds), metric, ""]
+    rows = [["eager", "", f"{told['eager']['milliseconds']:.1f}", *([""] * len(kinds))]]
+    rows[0] += [_number(told["eager"][metric]), ""]
+    for row in told["exports"]:
+        verdict = f"FAILED: {', '.join(row['failed'])}" if row["failed"] else row["file"]
+        cells = [row["target"], f"{row['bytes'] / 1e6:.1f}", f"{row['milliseconds']:.1f}"]
+        cells += [f"{row['differences'][kind]:.1e}" for kind in kinds]
+        rows.append([*cells, _number(row[metric]), verdict])
+    return columns, rows
+
+
+def _number(score: float | None) -> str:
+    return "" if score is None else f"{score:.4f}"
+
+
+def _bytes(files: list[Path]) -> int:
+    return sum(file.stat().st_size for file in files)
+
+
+def _tell(told: Mapping[str, Any]) -> None:
+    """Print the table."""
+    columns, rows = _table(told)
+    shown = [[name.replace("largest difference: ", "+-") for name in columns], *rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for cells in shown:
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+        log.info("%s", line.rstrip())
+
+
+def _report(folder: Path, told: Mapping[str, Any], config: DictConfig) -> None:
+    from backbone.report.page import Part, Section, Table, Text, write_page
+    from backbone.report.training import making_section
+    from backbone.timing.machine import describe
+
+    columns, rows = _table(told)
+    shape = " x ".join(map(str, told["shape"]))
+    note = (
+        f"Milliseconds are the median of {ROUNDS} runs in turns at {shape}"
+        f"{', NMS of the exports included' if told['nms'] else ', without post-processing'}."
+    )
+    parts: list[Part] = [Table("Each in its own runtime", columns, rows, note)]
+    if told["eager"][told["metric"]] is None:
+        parts.append(Text("Not scored: the pictures have classes that the network does not know."))
+    write_page(
+        folder / "report.html",
+        title=f"{told['architecture']}, exported",
+        summary=f"Compared on {told['pictures']} pictures of {Path(told['of']).name}",
+        sections=[
+            Section("Exports", parts),
+            making_section(OmegaConf.to_yaml(config, resolve=True), describe("cpu")),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    with mistakes_told():
+        sys.argv += implied(sys.argv[1:])
+    run("export", export)
