@@ -44,6 +44,9 @@ def checkpoint_of(run: Path) -> Path:
         path = run / "checkpoints" / f"{name}.ckpt"
         if path.is_file():
             return path
+    average = run / "average.safetensors"  # of tools/average.py
+    if average.is_file():
+        return average
     raise UserError(
         f"weights={run}: this folder has no checkpoints/best.ckpt or last.ckpt, which a run saves "
         "after each epoch; give another run, or a file"

@@ -20,6 +20,7 @@ from backbone.train import batch_size, lr_find
 from backbone.train.batch_size import Fit, largest_batch
 from backbone.train.lr_find import Curve, find_rate
 from backbone.train.optim import OptimRecipe
+from backbone.train.profile import Profile
 
 
 class Numbers(Dataset[Any]):
@@ -233,3 +234,24 @@ def test_a_batch_is_a_whole_number(size: Any) -> None:
     hint = "only a training finds it" if size == "auto" else "1 or more$"
     with pytest.raises(UserError, match=rf"data.batch_size={size}: expected a whole .*{hint}"):
         Sized()
+
+
+@pytest.mark.parametrize("steps", [3, 4, 9])
+def test_a_profile_begins_with_the_fourth_step(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, steps: int
+) -> None:
+    caplog.set_level("INFO")
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    limits = {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 1}
+    folder = tmp_path / "profile"
+    made = trainer(callbacks=[Profile(folder)], default_root_dir=tmp_path, **quiet, **limits)
+    made.fit(Parabola(), datamodule=Data())
+    told = caplog.text
+    if steps == 3:
+        assert "profile: the training was over before step 4" in told
+        assert not folder.exists()
+        return
+    assert f"profile: {folder / 'table.txt'} is a table" in told
+    rows = [row.split() for row in (folder / "table.txt").read_text().splitlines()]
+    assert [row[-1] for row in rows if row and row[0] == "step"] == [str(min(4, steps - 3))]
+    assert {path.name for path in folder.iterdir()} == {"table.txt", "trace.json.gz"}

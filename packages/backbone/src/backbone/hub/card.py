@@ -66,7 +66,7 @@ def _results(metadata: Mapping[str, Any], task: str, dataset: str) -> list[EvalR
     """Return the scores as the hub's model index has them."""
     results = []
     for name, value in (metadata["metrics"] or {}).items():
-        short = name.rpartition("/")[2]  # without ``val/``
+        short = str(name).rpartition("/")[2]  # without ``val/``
         kind = _METRICS.get(short, short)
         results.append(EvalResult(task, task, dataset, kind, value, metric_name=name))
     return results or None

@@ -13,7 +13,6 @@ log = logging.getLogger(__name__)
 
 # Steps that are slower than others, steps whose record is thrown away, and steps that are shown.
 _WAIT, _WARMUP, _ACTIVE = 2, 1, 4
-STEPS = _WAIT + _WARMUP + _ACTIVE
 _ROWS = 40
 
 
@@ -31,6 +30,7 @@ class Profile(pl.Callback):
         self.folder = Path(folder)
         self._profile: profile | None = None
         self._part: record_function | None = None
+        self._steps = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin."""
@@ -52,6 +52,7 @@ class Profile(pl.Callback):
         """Count the step."""
         if self._profile is not None:
             self._leave()
+            self._steps += 1
             self._profile.step()
             self._enter("loading")
 
@@ -84,11 +85,10 @@ class Profile(pl.Callback):
             self._part = None
 
     def _write(self, found: profile) -> None:
-        events = found.key_averages()
-        if not events:
+        if self._steps <= _WAIT + _WARMUP:
             return
         device = "device" if torch.cuda.is_available() else "cpu"
         self.folder.mkdir(parents=True, exist_ok=True)
-        table = events.table(sort_by=f"self_{device}_time_total", row_limit=_ROWS)
+        table = found.key_averages().table(sort_by=f"self_{device}_time_total", row_limit=_ROWS)
         (self.folder / "table.txt").write_text(table)
         found.export_chrome_trace(str(self.folder / "trace.json.gz"))

@@ -145,9 +145,9 @@ def _best_score(callbacks: Any, file_name: str) -> dict[str, float] | None:
     ``last.ckpt`` holds the same state, but that score is another epoch's.
     """
     for state in callbacks.values() if isinstance(callbacks, dict) else ():
-        if isinstance(state, dict) and state.get("monitor") and state.get("best_model_path"):
+        if isinstance(state, dict) and "/" in str(state.get("monitor")):
             score = state.get("best_model_score")
-            chosen = Path(state["best_model_path"]).name == file_name
+            chosen = Path(state.get("best_model_path") or "").name == file_name
             if chosen and score is not None and math.isfinite(score):
                 return {str(state["monitor"]): float(score)}
     return None
