@@ -112,10 +112,9 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
         return
     choices, values = [], []
     several = {"-m", "--multirun"} & set(arguments)
+    several |= {word for word in arguments if word.startswith(("sweep=", "hydra.mode="))}
     for override in parsed:
-        if override.is_sweep_override() and not (
-            several or any("hydra.mode" in a for a in arguments)
-        ):
+        if override.is_sweep_override() and not several:
             raise UserError(
                 f"{override.input_line}: a list is written in brackets, [a,b]; several runs take -m"
             )

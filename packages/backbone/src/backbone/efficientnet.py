@@ -155,8 +155,8 @@ class EfficientNet(nn.Module):
         """Return the likeliest classes of pictures, or of a batch as the network sees it.
 
         Of however many pictures just a few are in memory: they are decoded while the network looks
-        at those before. Batch norms and dropout work as the mode of the module says: call ``eval()``
-        first.
+        at those before. Batch norms and dropout work as the mode of the module says: call
+        ``eval()`` first.
 
         Args:
             images: ``(B, C, H, W)`` uint8; or a picture or several, cropped and resized as in

@@ -29,6 +29,7 @@ from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe
 from backbone.train.unreadable import Unreadable
 from backbone.visualize import as_rgb
+from backbone.weights import metadata_of
 
 
 class EfficientNetModule(pl.LightningModule):
@@ -75,14 +76,8 @@ class EfficientNetModule(pl.LightningModule):
         self.num_classes = num_classes
         self.model = model(num_classes=num_classes, class_names=class_names)
         # All that rebuilding the network takes, as plain values: loads with weights_only.
-        self.save_hyperparameters(
-            {
-                "model": self.model.spec.to_dict(),
-                "class_names": list(class_names),
-                "in_channels": self.model.trunk.stem.conv.in_channels,
-            },
-            logger=False,  # trackers have the whole configuration
-        )
+        # Trackers have the whole configuration.
+        self.save_hyperparameters(metadata_of(self.model), logger=False)
         freeze_layers(self.model, freeze)
         self.model.trunk.recomputed = _stages(recompute, len(self.model.trunk.stages))
         _check(self.model, batch_size, label_smoothing, mixup, cutmix)

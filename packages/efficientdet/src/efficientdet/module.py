@@ -18,6 +18,7 @@ from backbone.train.best import monitored
 from backbone.train.freeze import freeze as freeze_layers
 from backbone.train.optim import OptimRecipe, clip_each
 from backbone.train.unreadable import Unreadable
+from backbone.weights import metadata_of
 from efficientdet.data.dataset import Batch
 from efficientdet.data.module import DetectionData, data_of
 from efficientdet.efficientdet import EfficientDet
@@ -76,10 +77,8 @@ class EfficientDetModule(pl.LightningModule):
         super().__init__()
         self.model = create_model(**model, num_classes=len(class_names), class_names=class_names)
         # All that rebuilding the network takes, as plain values: loads with weights_only.
-        self.save_hyperparameters(
-            {"model": self.model.spec.to_dict(), "class_names": list(class_names)},
-            logger=False,  # trackers have the whole configuration
-        )
+        # Trackers have the whole configuration.
+        self.save_hyperparameters(metadata_of(self.model), logger=False)
         freeze_layers(self.model, freeze)
         self.model.recompute([recompute] if isinstance(recompute, str) else recompute or ())
         if channels_last:
