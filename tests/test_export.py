@@ -104,6 +104,7 @@ def test_what_fails_is_named() -> None:
         (["batch_size=1.5"], "batch_size=1.5: expected a whole number of 1 or more"),
         (["split=test"], "split=test: this data set has train, val"),
         (["nms=true"], "nms=true is for detectors; these weights are a classifier's"),
+        (["target=[]"], "target=[]: expected onnx"),
         (["target=int8", "data=figures", "data.root=null"], "give data= and data.root="),
         (["target=int8", "calibration_split=val", "calibration=8"], "no picture of val is left"),
         (["image_size=[64,64]"], "expected the side of a classifier's pictures"),

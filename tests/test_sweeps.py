@@ -143,6 +143,8 @@ def test_cards_search_what_the_task_has(card: str) -> None:
         config = compose("train", words, return_hydra_config=True)
     assert config.hydra.sweeper.direction == config.callbacks.best.mode + "imize"
     _launch.check_overrides("train", [*words, *map("=".join, config.hydra.sweeper.params.items())])
+    with pytest.raises(UserError, match=r"hydra.sweeper.storage=sqlite:///x.db: Optuna 2 keeps no"):
+        _launch.check_overrides("train", [*words, "hydra.sweeper.storage=sqlite:///x.db"])
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ A finding is what the network says of one picture.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from _networks import class_names_of, detects
+from _viewers import check_detection
 from omegaconf import DictConfig, OmegaConf
 
 from backbone.errors import UserError
@@ -24,9 +24,10 @@ class Exporter(Protocol):
     model: Any
     data: Any
     metric: str
+    image_size: tuple[int, int]
 
-    def program(self, *, nms: bool) -> "Program":
-        """Trace the network."""
+    def program(self, *, nms: bool, about: dict[str, Any]) -> "Program":
+        """Trace the network; ``about`` are its metrics and licence."""
         ...
 
     def open(self, path: Path) -> Any:
@@ -56,15 +57,17 @@ class DetectorExporter:
 
         from efficientdet.specs import both_sides
 
+        check_detection(config)
         if config.image_size is not None:
             model.image_size = both_sides(_plain(config.image_size))
         self.model, self.config = model, config
         self.data = instantiate(config.data, image_size=list(model.image_size), **_ONE_BY_ONE)
         self.data.pad_colour = model.pad_colour
+        self.image_size = model.image_size
         keys = ("method", "score_threshold", "nms_iou", "max_candidates", "max_detections")
         self.settings = {key: config[key] for key in keys}
 
-    def program(self, *, nms: bool) -> "Program":
+    def program(self, *, nms: bool, about: dict[str, Any]) -> "Program":
         """Trace the detector."""
         from efficientdet.export.program import detector_program
 
@@ -72,8 +75,8 @@ class DetectorExporter:
             self.model,
             batch_size=self.config.batch_size,
             any_size=self.config.any_size,
-            class_names=class_names_of(self.model),
             nms=self.settings if nms else None,
+            **about,
         )
 
     def open(self, path: Path) -> Any:
@@ -89,7 +92,7 @@ class DetectorExporter:
         settled = getattr(network, "nms", None) is not None
         settings = {} if settled else self.settings
         found = []
-        for batch in _compared(self.data, self.config):
+        for batch in _batches(self.data, self.config.split, compared(self.data, self.config)):
             found += to_source(network.predict(batch.images, **settings), batch)
         return found
 
@@ -108,8 +111,8 @@ class DetectorExporter:
         if theirs is None:
             return None
         evaluator = CocoEvaluator(index)
-        image_ids = index.image_ids[first_compared(self.config) :].tolist()
-        for image_id, of_picture in zip(image_ids, found, strict=False):
+        image_ids = index.image_ids[compared(self.data, self.config)].tolist()
+        for image_id, of_picture in zip(image_ids, found, strict=True):
             labels = theirs[of_picture.labels.numpy()]
             known = labels >= 0
             columns = (of_picture.boxes_xyxy[known], of_picture.scores[known])
@@ -138,8 +141,9 @@ class ClassifierExporter:
         channels = {"in_channels": len(model.mean)}
         self.data = instantiate(config.data, image_size=size, **channels, **_ONE_BY_ONE)
         self.data.preprocessing = model.spec.preprocessing
+        self.image_size = (size, size)
 
-    def program(self, *, nms: bool) -> "Program":
+    def program(self, *, nms: bool, about: dict[str, Any]) -> "Program":
         """Trace the classifier."""
         from backbone.export.classifier import classifier_program
 
@@ -147,7 +151,7 @@ class ClassifierExporter:
             self.model,
             batch_size=self.config.batch_size,
             any_size=self.config.any_size,
-            class_names=class_names_of(self.model),
+            **about,
         )
 
     def open(self, path: Path) -> Any:
@@ -158,10 +162,9 @@ class ClassifierExporter:
 
     def findings(self, network: Any) -> list[Any]:
         """Return the probability of every class for each picture."""
-        num_classes = len(class_names_of(self.model))
         found = []
-        for batch in _compared(self.data, self.config):
-            found += network.predict(batch.images, top=num_classes)
+        for batch in _batches(self.data, self.config.split, compared(self.data, self.config)):
+            found += network.predict(batch.images, top=self.model.num_classes)
         return found
 
     def differences(self, wanted: list[Any], found: list[Any]) -> dict[str, float]:
@@ -177,8 +180,7 @@ class ClassifierExporter:
         if theirs is None:
             return None
         guessed = theirs[[int(guesses.labels[0]) for guesses in found]]
-        first = first_compared(self.config)
-        return float((guessed == index.labels[first : first + len(guessed)]).mean())
+        return float((guessed == index.labels[compared(self.data, self.config)]).mean())
 
 
 # Pictures of a loader without processes of its own: they are few.
@@ -190,20 +192,43 @@ def exporter_of(model: Any, config: DictConfig) -> Exporter:
     return (DetectorExporter if detects(model) else ClassifierExporter)(model, config)
 
 
-def seen(exporter: Exporter, split: str, count: int) -> Iterator[np.ndarray]:
-    """Yield the first pictures as a program takes them, ``(1, C, H, W)`` uint8."""
-    for batch in islice(exporter.data.whole(split), count):
+def calibrated(exporter: Exporter, config: DictConfig) -> Iterator[np.ndarray]:
+    """Yield the pictures on which the maps are measured, ``(1, C, H, W)`` uint8."""
+    order = _order(exporter.data, config.calibration_split)
+    rows = np.sort(order[: config.calibration])
+    for batch in _batches(exporter.data, config.calibration_split, rows):
         yield batch.images.contiguous().numpy()
 
 
-def first_compared(config: DictConfig) -> int:
-    """Return the first picture that is compared: not one on which the maps were measured."""
-    return config.calibration if config.calibration_split == config.split else 0
+def compared(data: Any, config: DictConfig) -> np.ndarray:
+    """Return the positions of the pictures that are compared on, increasing.
+
+    They are drawn from the whole split, as folders are in order of their classes; those on which
+    maps are measured are others.
+    """
+    first = config.calibration if config.calibration_split == config.split else 0
+    return np.sort(_order(data, config.split)[first : first + config.pictures])
 
 
-def _compared(data: Any, config: DictConfig) -> Iterator[Any]:
-    first = first_compared(config)
-    return islice(data.whole(config.split), first, first + config.pictures)
+def _order(data: Any, split: str) -> np.ndarray:
+    return np.random.default_rng(0).permutation(data.num_pictures(split))
+
+
+def _batches(data: Any, split: str, rows: np.ndarray) -> Iterator[Any]:
+    """Yield a split's pictures at these positions, as in evaluation.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    from torch.utils.data import DataLoader
+
+    whole = data.whole(split)
+    draws = list(whole.sampler)
+    chosen: Any = [draws[row] for row in rows.tolist()]
+    for batch in DataLoader(whole.dataset, 1, sampler=chosen, collate_fn=whole.collate_fn):
+        if batch.unreadable:
+            raise UserError(f"data: {batch.unreadable[0]}; mend it or take it out")
+        yield batch
 
 
 def _labels(model: Any, wanted: Sequence[str]) -> np.ndarray | None:

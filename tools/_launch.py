@@ -192,14 +192,23 @@ def _check_plugin(group: str, choice: str) -> None:
         plugin = _PLUGINS["hydra/sweeper"]["optuna"]
     else:
         plugin = _PLUGINS.get(group, {}).get(choice, "")
-    if plugin and find_spec(f"hydra_plugins.{plugin}") is None:
+    if plugin and not _has_plugin(plugin):
         raise UserError(f"{group}={choice}: {plugin} is not installed; run `uv sync --extra sweep`")
 
 
+def _has_plugin(name: str) -> bool:
+    try:
+        return find_spec(f"hydra_plugins.{name}") is not None
+    except ModuleNotFoundError:  # of the namespace, where there is no plugin at all
+        return False
+
+
 def _check_kind(key: str, value: Any, default: Any) -> None:
-    if key.startswith("hydra.") or value == _WORDS.get(
-        key, ...
-    ):  # Hydra knows better, such as hydra.verbose=[a,b]
+    if key == "hydra.sweeper.storage" and str(value).startswith(("sqlite", "mysql", "postgres")):
+        raise UserError(f"{key}={value}: Optuna 2 keeps no study there with SQLAlchemy 2; leave it")
+    if key.startswith("hydra."):  # Hydra knows better, such as hydra.verbose=[a,b]
+        return
+    if key in _WORDS and value == _WORDS[key]:
         return
     number = isinstance(default, int | float) and not isinstance(default, bool)
     given_number = isinstance(value, int | float) and not isinstance(value, bool)

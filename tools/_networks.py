@@ -8,6 +8,8 @@ from _runs import WORDS, checkpoint_of, run_of
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from backbone.errors import UserError
+
 
 def file_of(weights: object) -> Path:
     """Return the path that ``weights`` mean; of a word it is one that does not exist.
@@ -24,10 +26,12 @@ def file_of(weights: object) -> Path:
     return found or Path(str(weights)).expanduser()
 
 
-def network_of(config: DictConfig) -> Any:
+def network_of(config: DictConfig, *, exported: bool = False) -> Any:
     """Return the network that ``weights`` hold: rebuilt from a file of ours, or the task's.
 
-    Of an exported file it is what runs it, which has no layers and does not learn.
+    Args:
+        config: of a tool.
+        exported: whether it may be what runs an exported file, which has no layers.
 
     Raises:
         UserError: there are no such weights, or they do not say what network they are of and the
@@ -40,6 +44,8 @@ def network_of(config: DictConfig) -> Any:
 
     weights = file_of(config.weights)
     if is_program(weights):
+        if not exported:
+            raise UserError(f"weights={weights} is an exported file, which only predict.py takes")
         return _exported(weights)
     if weights.is_file():
         spec = read_file(weights).metadata.get("model", {})
@@ -48,7 +54,8 @@ def network_of(config: DictConfig) -> Any:
         if "stages" in spec:
             return backbone.load_model(weights)
     settings: Any = OmegaConf.to_container(config.model, resolve=True)
-    if not any(o.startswith("model.image_size=") for o in HydraConfig.get().overrides.task):
+    overrides = HydraConfig.get().overrides.task
+    if not any(o.lstrip("+").startswith("model.image_size=") for o in overrides):
         settings.pop("image_size", None)  # the drawn data sets propose sizes of their own
     settings["weights"] = str(weights) if weights.exists() else config.weights
     if "_target_" not in settings:
@@ -81,8 +88,7 @@ def class_names_of(model: Any) -> Sequence[str]:
 
     if model.class_names is not None:
         return model.class_names
-    boxes = detects(model)
-    count = model.num_classes if boxes else model.classifier.out_features
+    boxes, count = detects(model), model.num_classes
     if boxes and count == len(PUBLISHED_ROWS):
         return PUBLISHED_ROWS
     if not boxes and count == 1000:

@@ -59,12 +59,7 @@ class DetectionViewer:
         config: DictConfig,
         numbers: Mapping[str, int],
     ) -> None:
-        from efficientdet.postprocess import METHODS
-
-        closest(str(config.method), METHODS, what="method")
-        for key in ("score_threshold", "nms_iou"):
-            if not 0 <= config[key] <= 1:
-                raise UserError(f"{key}={config[key]}: expected a share in [0, 1]")
+        check_detection(config)
         self.model = model
         self.class_names = class_names
         self.category_ids = _category_ids(class_names)
@@ -154,6 +149,25 @@ class ClassificationViewer:
             yield f"{entry['file_name']}: {name} ({score:.2f})"
 
 
+def check_detection(config: DictConfig) -> None:
+    """Refuse what no detections can be found with.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+    from efficientdet.postprocess import METHODS
+
+    closest(str(config.method), METHODS, what="method")
+    for key in ("score_threshold", "nms_iou"):
+        value = config[key]
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise UserError(f"{key}={value}: expected a share in [0, 1]")
+    for key in ("max_detections", "max_candidates"):
+        value = config.get(key, 1)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{key}={value}: expected a whole number of 1 or more")
+
+
 def viewer_of(config: DictConfig, device: str, numbers: Mapping[str, int]) -> Viewer:
     """Return the network that the configuration names, with its weights, on a device.
 
@@ -170,7 +184,7 @@ def viewer_of(config: DictConfig, device: str, numbers: Mapping[str, int]) -> Vi
     """
     from backbone.export.runtime import is_program
 
-    model = network_of(config)
+    model = network_of(config, exported=True)
     names = class_names_of(model)
     if is_program(str(config.weights)):
         if config.optimize:

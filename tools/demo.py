@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from _launch import run
 from omegaconf import DictConfig, ListConfig
 
-from backbone.errors import UserError, closest
+from backbone.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,7 @@ def _checked(config: DictConfig) -> list[str]:
         UserError: there are none, or a value is out of its range.
     """
     from _runs import checkpoint_of, run_of
-
-    from efficientdet.postprocess import METHODS
+    from _viewers import check_detection
 
     several = isinstance(config.weights, ListConfig)
     weights = [str(word) for word in (config.weights if several else [config.weights])]
@@ -63,14 +62,9 @@ def _checked(config: DictConfig) -> list[str]:
     for word in weights:  # the first is loaded now, the others when they are chosen
         if (folder := run_of(word)) is not None:
             checkpoint_of(folder)
-    closest(str(config.method), METHODS, what="method")
-    for key in ("score_threshold", "nms_iou"):
-        if not 0 <= config[key] <= 1:
-            raise UserError(f"{key}={config[key]}: expected a share in [0, 1]")
-    for key, least, most in (
-        ("max_detections", 1, sys.maxsize), ("top", 1, sys.maxsize), ("port", 0, _LAST_PORT),
-    ):  # fmt: skip
-        if not isinstance(config[key], int) or not least <= config[key] <= most:
+    check_detection(config)
+    for key, least, most in (("top", 1, sys.maxsize), ("port", 0, _LAST_PORT)):
+        if type(config[key]) is not int or not least <= config[key] <= most:
             range_ = f"of {least} or more" if most == sys.maxsize else f"from {least} to {most}"
             raise UserError(f"{key}={config[key]}: expected a whole number {range_}")
     return list(dict.fromkeys(weights))

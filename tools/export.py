@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _launch import mistakes_told, run
-from _runs import as_trained, implied
+from _runs import as_trained, implied, run_of
 from omegaconf import DictConfig, OmegaConf
 
 from backbone.errors import UserError
@@ -33,11 +33,16 @@ INT8_FALLS = {"mAP": 0.010, "top1": 0.020}
 def export(config: DictConfig) -> None:
     """Write a network for other runtimes, each compared with PyTorch on real pictures."""
     from _exporters import exporter_of
-    from _networks import network_of
+    from _networks import file_of, network_of
 
     from backbone.export.program import check_target
+    from backbone.weights import read_file
 
-    targets = [config.target] if isinstance(config.target, str) else list(config.target)
+    targets: list[str] = (
+        [config.target] if isinstance(config.target, str) else list(config.target or [])
+    )
+    if not targets:
+        raise UserError("target=[]: expected onnx, pt2, openvino, int8, or several of them")
     for target in targets:
         check_target("onnx" if target == INT8 else target)
     for key in ("pictures", "calibration", "batch_size"):
@@ -45,10 +50,14 @@ def export(config: DictConfig) -> None:
         if not (isinstance(value, int) and value > 0) and (key, value) != ("batch_size", None):
             raise UserError(f"{key}={value}: expected a whole number of 1 or more")
     config = as_trained(config)
-    exporter = exporter_of(network_of(config).eval(), config)
+    model = network_of(config).eval()
+    file = file_of(config.weights)
+    about = read_file(file).metadata if file.is_file() else {}
+    about = {key: about.get(key) for key in ("metrics", "license")}
+    exporter = exporter_of(model, config)
     _check_data(exporter, config, targets)
     folder = Path(config.paths.output_dir)
-    told = _exported(exporter, config, targets, folder)
+    told = _exported(exporter, config, targets, about, folder)
     (folder / "export.json").write_text(json.dumps(told, indent=2) + "\n")
     _tell(told)
     if config.report:
@@ -62,42 +71,44 @@ def export(config: DictConfig) -> None:
 
 def _check_data(exporter: "Exporter", config: DictConfig, targets: list[str]) -> None:
     """Make sure that there are pictures for all that is to be done."""
-    from _exporters import first_compared
+    from _exporters import compared
 
     data = exporter.data
     keys = ["split"] + (["calibration_split"] if INT8 in targets else [])
     for key in keys:
         if config[key] not in data.splits:
             raise UserError(f"{key}={config[key]}: this data set has {', '.join(data.splits)}")
-    if INT8 in targets and config.data.root is None:
+    if INT8 in targets and config.data.root is None and run_of(config.weights) is None:
         raise UserError(
             "target=int8 measures the maps on pictures such as the network will see, not on drawn "
             "ones; give data= and data.root="
         )
-    data.check([config[key] for key in keys])
-    left = data.num_pictures(config.split) - first_compared(config)
-    if left < 1:
+    if not len(compared(data, config)):
         raise UserError(
             f"calibration={config.calibration}: no picture of {config.split} is left to compare on"
         )
 
 
 def _exported(
-    exporter: "Exporter", config: DictConfig, targets: list[str], folder: Path
+    exporter: "Exporter",
+    config: DictConfig,
+    targets: list[str],
+    about: dict[str, Any],
+    folder: Path,
 ) -> dict[str, Any]:
     """Write every target and compare it; keep what passes. Return what there is to tell."""
     import torch
-    from _exporters import seen
 
     from backbone.runtimes import milliseconds
 
     model = exporter.model
     wanted = exporter.findings(model)
     score = exporter.score(wanted)
+    _check_comparison(wanted, score, config, targets)
     rows: list[dict[str, Any]] = []
     runs: dict[str, Any] = {"eager": lambda images: model(model.normalize(images))}
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        written = _written(exporter, config, targets, Path(scratch))
+        written = _written(exporter, config, targets, about, Path(scratch))
         for target, files in written.items():
             network = exporter.open(files[0])
             found = exporter.findings(network)
@@ -107,7 +118,8 @@ def _exported(
             row["failed"] = _failed(row, exporter.metric, score)
             rows.append(row)
             runs[target] = network.run
-        image = torch.from_numpy(next(seen(exporter, config.split, 1)))
+        shape = (config.batch_size or 1, len(model.mean), *exporter.image_size)
+        image = torch.randint(0, 256, shape, dtype=torch.uint8)
         times = milliseconds(runs, image, rounds=ROUNDS)
         for row in rows:
             row["milliseconds"] = times[row["target"]]
@@ -127,16 +139,20 @@ def _exported(
 
 
 def _written(
-    exporter: "Exporter", config: DictConfig, targets: list[str], scratch: Path
+    exporter: "Exporter",
+    config: DictConfig,
+    targets: list[str],
+    about: dict[str, Any],
+    scratch: Path,
 ) -> dict[str, list[Path]]:
     """Return the files of every target, the program's first."""
-    from _exporters import seen
+    from _exporters import calibrated
 
     from backbone.export.program import SUFFIXES, check_target, write
     from backbone.export.quantize import quantize
 
     log.info("tracing %s", exporter.model.spec.name)
-    program = exporter.program(nms=config.nms)
+    program = exporter.program(nms=config.nms, about=about)
     stem = scratch / exporter.model.spec.name
     written: dict[str, list[Path]] = {}
     for target in targets:
@@ -147,9 +163,30 @@ def _written(
             continue
         source = written.get("onnx") or write(program, scratch / "source.onnx", "onnx")
         path = stem.with_suffix(".int8.onnx")
-        quantize(source[0], path, seen(exporter, config.calibration_split, config.calibration))
+        quantize(source[0], path, calibrated(exporter, config))
         written[target] = [path]
     return written
+
+
+def _check_comparison(
+    wanted: list[Any], score: float | None, config: DictConfig, targets: list[str]
+) -> None:
+    """Refuse a comparison that would say nothing."""
+    if not any(len(of_picture.scores) for of_picture in wanted):
+        raise UserError(
+            f"score_threshold={config.score_threshold}: nothing is found in {len(wanted)} "
+            "pictures, so there is nothing to compare; lower it"
+        )
+    if score is not None and not math.isnan(score):
+        return
+    why = (
+        f"the pictures of {config.split} have classes that the network does not know, or no object"
+    )
+    if INT8 in targets:
+        raise UserError(
+            f"target=int8: {why}, so that its loss cannot be measured; give other data="
+        )
+    log.warning("%s: differences are measured, no score", why)
 
 
 def _failed(row: Mapping[str, Any], metric: str, eager: float | None) -> list[str]:

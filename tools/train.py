@@ -89,6 +89,7 @@ def train(config: DictConfig) -> float | None:
         if isinstance(logger, FailSafe):
             logger.log_hyperparams(plain)
 
+    keep_memory()  # once more: what a search has left is of other sizes
     with _signals_told(trainer):
         trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
     checkpoint = trainer.checkpoint_callback

@@ -167,3 +167,21 @@ def test_compared_by_hand() -> None:
     difference = compare([same, wanted], [same, found])
     assert difference.probability == pytest.approx(0.1)
     assert difference.top1 == 0.5
+
+
+def test_pictures_that_it_was_not_made_for(model: EfficientNet, exported: Path) -> None:
+    network = load_exported(exported)
+    with pytest.raises(UserError, match="image_size=64 x 96: this program takes 64 x 64 alone"):
+        network(pictures(1, 64, 96))
+    for images in (pictures(1).float(), pictures(1)[0], pictures(1, channels=1)):
+        with pytest.raises(ValueError, match=r"images: expected \(B, 3, H, W\) uint8"):
+            network(images)
+
+
+def test_swish_and_squeeze_and_excite(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = create_model("efficientnet_b0", num_classes=3, image_size=SIZE).eval()
+    write(classifier_program(network), tmp_path / "b0.pt2", "pt2")
+    exported = load_exported(tmp_path / "b0.pt2")
+    close(exported(pictures(3)), logits(network, pictures(3)))
+    assert (exported.class_names, exported.num_classes) == (None, 3)

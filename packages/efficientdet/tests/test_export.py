@@ -10,6 +10,7 @@ from torch import Tensor
 
 from backbone.errors import UserError
 from backbone.export.program import _NEEDS, SUFFIXES, Target, write
+from backbone.export.runtime import open_program
 from efficientdet import Detections, EfficientDet, create_model, load_exported
 from efficientdet.export.compare import compare
 from efficientdet.export.program import detector_program
@@ -78,6 +79,11 @@ def test_any_size_with_everything_inside(model: EfficientDet, tmp_path: Path) ->
     exported = load_exported(path, image_size=[256, 384])
     for images in (pictures(1, 256, 384), pictures(2, 512, 256)):
         same(exported.predict(images), model.predict(images, **nms))
+    for size in (300, 128):
+        with pytest.raises(UserError, match=f"image_size={size} x {size}: .*multiples of 128"):
+            load_exported(path, image_size=size)
+    with pytest.raises(UserError, match="image_size=256 x 300"):
+        exported.predict(pictures(1, 256, 300))
     photo = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
     usual = model.image_size
     model.image_size = (256, 384)
@@ -92,7 +98,7 @@ def test_what_was_settled(model: EfficientDet, tmp_path: Path) -> None:
     exported = load_exported(path)
     with pytest.raises(UserError, match=r"nms_iou=0.3: settled when this was exported"):
         exported.predict(pictures(1), nms_iou=0.3)
-    with pytest.raises(UserError, match=r"image_size=256: this program takes \(128, 128\) alone"):
+    with pytest.raises(UserError, match="image_size=256 x 256: this program takes 128 x 128 alone"):
         load_exported(path, image_size=256)
 
 
@@ -126,3 +132,37 @@ def test_compared_by_hand() -> None:
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
     assert compare([wanted], [nothing]) == (0, 0, 1)
     assert compare([nothing], [nothing]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("efficientdet_d0", {}),
+        ("efficientdet_d0", {"backbone": "efficientnetv2_b0"}),
+        (
+            "efficientdet_d7x",
+            {"backbone": "efficientnet_b0", "fpn_channels": 16, "head_repeats": 1},
+        ),
+        ("efficientdet_d0", {"backbone": "timm/resnet10t"}),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_other_networks(tmp_path: Path, name: str, changes: dict[str, Any], inside: bool) -> None:
+    """Swish, squeeze-and-excite, fused blocks, six levels, foreign backbones; one class."""
+    torch.manual_seed(0)
+    size = 256 if "d7x" in name else 128
+    made = {"fpn_cells": 1, "num_classes": 1, "image_size": size, **changes}
+    model = create_model(name, **made).eval()
+    torch.nn.init.normal_(model.class_head.predict.pointwise.bias)  # pyright: ignore[reportArgumentType]
+    nms = {"score_threshold": LEAST, "max_candidates": 300}
+    path = tmp_path / "network.pt2"
+    program = detector_program(
+        model, nms=nms if inside else None, metrics={"val/mAP": 0.5}, license="mit"
+    )
+    write(program, path, "pt2")
+    images = pictures(2, size, size)
+    same(
+        load_exported(path).predict(images, **({} if inside else nms)), model.predict(images, **nms)
+    )
+    told = open_program(path).metadata
+    assert (told["metrics"], told["license"]) == ({"val/mAP": 0.5}, "mit")

@@ -97,6 +97,7 @@ class EfficientNet(nn.Module):
     def __init__(self, spec: NetSpec, *, num_classes: int = 1000, in_channels: int = 3) -> None:
         super().__init__()
         self.spec = spec
+        self.num_classes = num_classes
         self.run: Run | None = None
         self.runtime: str | None = None
         self.class_names: tuple[str, ...] | None = None

@@ -66,7 +66,8 @@ def classify(
         image = seen(Decoded(pixels_of(picture)), seed=0)
         return np.asarray(Image.fromarray(image).convert("L"))[..., None] if grey else image
 
-    for group in groups_of(ahead(prepared, several(pictures)), batch_size):
+    read = ahead(prepared, several(pictures), least=batch_size)
+    for group in groups_of(read, batch_size):
         images = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).to(model.mean.device)
         yield from guess(model, images, top=top)
 

@@ -70,8 +70,11 @@ def anchors_of(
     )
 
 
-# For pictures that keep coming in a few sizes.
-known_anchors = lru_cache(maxsize=16)(anchors_of)
+@lru_cache(maxsize=16)
+def known_anchors(spec: DetSpec, image_size: tuple[int, int], device: torch.device) -> Tensor:
+    """Return the same, kept for pictures that keep coming in a few sizes; not to be changed."""
+    with torch.inference_mode(False):  # gradients may flow beside them later
+        return anchors_of(spec, image_size, device)
 
 
 def map_sizes(image_size: tuple[int, int], levels: range) -> list[tuple[int, int]]:

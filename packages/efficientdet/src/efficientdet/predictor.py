@@ -58,7 +58,8 @@ def detect(
         pixels = pixels_of(picture)
         return fit(Decoded(pixels), none, seed=0)[0], (pixels.shape[0], pixels.shape[1])
 
-    for group in groups_of(ahead(prepared, several(pictures)), batch_size):
+    read = ahead(prepared, several(pictures), least=batch_size)
+    for group in groups_of(read, batch_size):
         images = torch.from_numpy(np.stack([image for image, _ in group])).permute(0, 3, 1, 2)
         found = model.predict(images.to(model.mean.device), **settings)
         for detections, (_, size) in zip(found, group, strict=True):

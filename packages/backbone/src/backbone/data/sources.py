@@ -166,7 +166,13 @@ def several(pictures: Picture | Iterable[Picture]) -> Iterable[Picture]:
 
 
 def groups_of(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield lists of ``size`` items, the last maybe shorter."""
+    """Yield lists of ``size`` items, the last maybe shorter.
+
+    Raises:
+        ValueError: the size is below 1.
+    """
+    if size < 1:
+        raise ValueError(f"batch_size={size}: expected 1 or more")
     group = []
     for item in items:
         group.append(item)
@@ -177,13 +183,22 @@ def groups_of(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def ahead(work: Callable[[T], R], items: Iterable[T], *, readers: int = _READERS) -> Iterator[R]:
-    """Yield ``work(item)`` in order; threads are a few items ahead of who takes the results."""
+def ahead(
+    work: Callable[[T], R], items: Iterable[T], *, readers: int = _READERS, least: int = AHEAD
+) -> Iterator[R]:
+    """Yield ``work(item)`` in order; threads are a few items ahead of who takes the results.
+
+    Args:
+        work: what the threads do.
+        items: what with.
+        readers: how many threads.
+        least: how many items they are ahead at least, such as a batch.
+    """
     waiting: deque[Future[R]] = deque()
     with ThreadPoolExecutor(readers) as pool:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) > max(AHEAD, 2 * readers):
+            if len(waiting) > max(AHEAD, 2 * readers, least):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -1,6 +1,6 @@
 """Classifiers as programs, and such a program used like the network it was made from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from backbone.data.sources import Picture
 from backbone.efficientnet import EfficientNet
 from backbone.errors import UserError
-from backbone.export.program import Program, trace
+from backbone.export.program import Program, sizes, trace
 from backbone.export.runtime import Opened, open_program
 from backbone.folding import fold
 from backbone.predictor import Guesses, classify, guess
@@ -39,7 +39,8 @@ def classifier_program(
     image_size: int | None = None,
     batch_size: int | None = None,
     any_size: bool = False,
-    class_names: Sequence[str] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    license: str | None = None,
 ) -> Program:
     """Trace a classifier: uint8 pictures ``(B, C, H, W)`` -> ``logits`` ``(B, K)``.
 
@@ -48,22 +49,26 @@ def classifier_program(
         image_size: side of the pictures; None for the spec's.
         batch_size: how many of them at a time; None for any number.
         any_size: whether height and width may be any multiples of 32 from 64 on.
-        class_names: names of the classes; None for the model's own.
+        metrics: see `metadata_of`.
+        license: see `metadata_of`.
+
+    Raises:
+        UserError: see `trace`.
     """
     network = deepcopy(model).cpu()
     fold(network)
     size = image_size or model.spec.image_size
     network.spec = replace(model.spec, image_size=size)
-    if class_names is not None:
-        network.class_names = tuple(class_names)
     shape = (batch_size or 1, len(model.mean), size, size)
+    multiple = _MULTIPLE if any_size else None
     exported = trace(
         _Logits(network).eval(),
         shape,
         any_batch=batch_size is None,
-        multiple=_MULTIPLE if any_size else None,
+        multiple=multiple,
     )
-    metadata = {**metadata_of(network), "batch_size": batch_size, "any_size": any_size}
+    metadata = metadata_of(network, metrics=metrics, license=license)
+    metadata |= {"batch_size": batch_size, "sizes": sizes((size, size), multiple)}
     return Program(exported, ("logits",), metadata, {})
 
 
@@ -96,6 +101,7 @@ class ExportedClassifier:
         self.spec = NetSpec.from_dict(told["model"])
         names = told["class_names"]
         self.class_names: tuple[str, ...] | None = None if names is None else tuple(names)
+        self.num_classes: int = told["num_classes"]
         self.mean = torch.zeros(told["in_channels"], 1, 1)
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -83,6 +83,37 @@ def check_target(target: str) -> Target:
     return known
 
 
+def sizes(image_size: Sequence[int], multiple: int | None) -> dict[str, Any]:
+    """Return which pictures a program takes, for its metadata: ``image_size``, or multiples."""
+    if multiple is None:
+        return {"image_size": list(image_size), "multiple": None}
+    least, most = 2 * multiple, _MOST_MULTIPLES * multiple
+    return {"image_size": list(image_size), "multiple": multiple, "least": least, "most": most}
+
+
+def check_size(taken: Mapping[str, Any], size: Sequence[int]) -> None:
+    """Make sure that a program takes pictures of a height and width.
+
+    Args:
+        taken: see `sizes`.
+        size: height and width.
+
+    Raises:
+        UserError: it does not, or would give something else than the network.
+    """
+    height, width = size
+    multiple = taken["multiple"]
+    if multiple is None:
+        if [height, width] != taken["image_size"]:
+            own = " x ".join(map(str, taken["image_size"]))
+            raise UserError(f"image_size={height} x {width}: this program takes {own} alone")
+    elif any(s % multiple or not taken["least"] <= s <= taken["most"] for s in size):
+        raise UserError(
+            f"image_size={height} x {width}: a program for any size takes multiples of {multiple} "
+            f"pixels from {taken['least']} to {taken['most']}"
+        )
+
+
 def trace(
     network: nn.Module, shape: Sequence[int], *, any_batch: bool, multiple: int | None
 ) -> ExportedProgram:
@@ -96,24 +127,24 @@ def trace(
             ``shape`` alone.
 
     Raises:
-        UserError: the shape is none that any multiple could have.
+        UserError: the shape is none that any multiple could have, or the network none that can be
+            traced.
     """
+    check_size(sizes(shape[2:], multiple), shape[2:])
     batch, channels, height, width = shape
     dims: dict[int, Any] = {}
     if any_batch:
         dims[0] = Dim("batch", min=1, max=_MOST_PICTURES)
         batch = 2  # of a batch of one the trace would take the 1 for a constant
     if multiple is not None:
-        if height % multiple or width % multiple or min(height, width) < 2 * multiple:
-            raise UserError(
-                f"image_size={height} x {width}: a program for any size takes multiples of "
-                f"{multiple} pixels from {2 * multiple} on"
-            )
         for axis, name in ((2, "rows"), (3, "columns")):
             dims[axis] = multiple * Dim(name, min=2, max=_MOST_MULTIPLES)
     example = torch.zeros(batch, channels, height, width, dtype=torch.uint8)
-    with torch.no_grad(), quiet():
-        return torch.export.export(network, (example,), dynamic_shapes=(dims,))
+    try:
+        with torch.no_grad(), quiet():
+            return torch.export.export(network, (example,), dynamic_shapes=(dims,))
+    except Exception as error:  # of a backbone or pyramid of others
+        raise UserError(f"this network cannot be exported: {gist(error)}") from error
 
 
 def write(program: Program, path: Path, target: Target) -> list[Path]:
@@ -131,6 +162,8 @@ def write(program: Program, path: Path, target: Target) -> list[Path]:
         with quiet():
             return _write(program, path, target)
     except Exception as error:  # exporters have errors of their own, some pages long
+        for file in (path, path.with_suffix(".bin")):
+            file.unlink(missing_ok=True)
         name = program.metadata["architecture"]
         raise UserError(f"target={target}: {name} cannot be written: {gist(error)}") from error
 

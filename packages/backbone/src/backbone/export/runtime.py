@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from backbone.errors import UserError
-from backbone.export.program import KEY, SUFFIXES, Target, gist
+from backbone.export.program import KEY, SUFFIXES, Target, check_size, gist
 from backbone.runtimes import Run, onnx_session, openvino_model, run_onnx, run_openvino
 
 _PACKAGES: dict[Target, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
@@ -17,7 +17,8 @@ class Opened(NamedTuple):
     """A program that can be run.
 
     Attributes:
-        run: takes uint8 pictures ``(B, C, H, W)``, gives the program's tensors.
+        run: takes uint8 pictures ``(B, C, H, W)``, gives the program's tensors. Pictures that the
+            program was not made for are refused.
         metadata: what the file says of itself.
     """
 
@@ -55,7 +56,23 @@ def open_program(path: str | Path) -> Opened:
         raise UserError(f"{path} was not written by this project: it does not say what it holds")
     metadata = json.loads(told)
     size = metadata["batch_size"]
-    return Opened(run if size is None else _in_batches(run, size), metadata)
+    return Opened(_checked(run if size is None else _in_batches(run, size), metadata), metadata)
+
+
+def _checked(run: Run, metadata: dict[str, Any]) -> Run:
+    """Return what refuses pictures that the program was not made for."""
+    channels = metadata["in_channels"]
+
+    def run_sound(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != channels:
+            raise ValueError(
+                f"images: expected (B, {channels}, H, W) uint8, got {tuple(images.shape)} "
+                f"{images.dtype}"
+            )
+        check_size(metadata["sizes"], images.shape[2:])
+        return run(images)
+
+    return run_sound
 
 
 def _in_batches(run: Run, size: int) -> Run:

@@ -54,7 +54,7 @@ def metadata_of(
     plain = {
         "architecture": network.spec.name,
         "model": network.spec.to_dict(),
-        "num_classes": network.num_classes if detects else network.classifier.out_features,
+        "num_classes": network.num_classes,
         "class_names": names,
         "in_channels": channels,
         "image_size": size if detects else (size, size),

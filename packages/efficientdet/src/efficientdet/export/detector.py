@@ -9,6 +9,7 @@ from torch import Tensor
 
 from backbone.data.sources import Picture
 from backbone.errors import UserError
+from backbone.export.program import check_size
 from backbone.export.runtime import Opened, open_program
 from efficientdet.anchors import known_anchors
 from efficientdet.export import suppress as _  # noqa: F401  PyTorch finds its operator
@@ -56,20 +57,14 @@ class ExportedDetector:
     def __init__(self, opened: Opened, *, image_size: int | Sequence[int] | None = None) -> None:
         self.run, told = opened
         self.spec = DetSpec.from_dict(told["model"])
-        made_for = both_sides(self.spec.image_size)
-        self.image_size = made_for if image_size is None else both_sides(image_size)
-        if self.image_size != made_for and not told["any_size"]:
-            raise UserError(f"image_size={image_size}: this program takes {made_for} alone")
+        self.image_size = both_sides(image_size or self.spec.image_size)
+        check_size(told["sizes"], self.image_size)
         names = told["class_names"]
         self.class_names: tuple[str, ...] | None = None if names is None else tuple(names)
         self.num_classes: int = told["num_classes"]
         self.nms: dict[str, Any] | None = told["nms"]
         self.pad_colour = tuple(told["preprocessing"]["pad_colour"])
         self.mean = torch.zeros(3, 1, 1)
-
-    def outputs(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the program's own outputs for uint8 pictures ``(B, 3, H, W)``."""
-        return self.run(images)
 
     def predict(
         self, images: Tensor | Picture | Iterable[Picture], *, batch_size: int = 1, **settings: Any
@@ -97,5 +92,6 @@ class ExportedDetector:
                 for i, n in enumerate(counts.tolist())
             ]
         half = len(outputs) // 2
-        anchors = known_anchors(self.spec, (images.shape[-2], images.shape[-1]))
+        size = (images.shape[-2], images.shape[-1])
+        anchors = known_anchors(self.spec, size, images.device)
         return postprocess(outputs[:half], outputs[half:], anchors, **settings)

@@ -1,6 +1,6 @@
 """Detectors as programs: their outputs by level, or detections with everything inside."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from backbone.errors import UserError, closest
-from backbone.export.program import Program, trace
+from backbone.export.program import Program, sizes, trace
 from backbone.folding import fold
 from backbone.weights import metadata_of
 from efficientdet.anchors import ANCHORS_PER_PLACE, anchors_of
@@ -17,7 +17,7 @@ from efficientdet.boxes import decode
 from efficientdet.efficientdet import EfficientDet
 from efficientdet.export.suppress import TRANSLATIONS, suppress
 from efficientdet.postprocess import FAR, METHODS, Method
-from efficientdet.specs import both_sides
+from efficientdet.specs import DetSpec, both_sides
 
 DETECTIONS = ("boxes_xyxy", "scores", "labels", "counts")
 
@@ -113,8 +113,9 @@ def detector_program(
     image_size: int | Sequence[int] | None = None,
     batch_size: int | None = None,
     any_size: bool = False,
-    class_names: Sequence[str] | None = None,
     nms: dict[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    license: str | None = None,
 ) -> Program:
     """Trace a detector that takes uint8 pictures ``(B, 3, H, W)``.
 
@@ -127,8 +128,9 @@ def detector_program(
         batch_size: how many of them at a time; None for any number.
         any_size: whether height and width may be any multiples of the coarsest level's stride,
             128 of most variants, from twice on.
-        class_names: names of the classes; None for the model's own.
         nms: arguments of `Finished`.
+        metrics: see `metadata_of`.
+        license: see `metadata_of`.
 
     Raises:
         UserError: a setting is of no use.
@@ -137,19 +139,23 @@ def detector_program(
     fold(network)
     size = model.image_size if image_size is None else both_sides(image_size)
     network.image_size, network.spec = size, replace(model.spec, image_size=size)
-    if class_names is not None:
-        network.class_names = tuple(class_names)
-    levels = model.spec.levels
+    multiple = 2**model.spec.max_level if any_size else None
     finished = None if nms is None else Finished(network, **nms).eval()
     exported = trace(
         _Outputs(network).eval() if finished is None else finished,
         (batch_size or 1, 3, *size),
         any_batch=batch_size is None,
-        multiple=2**model.spec.max_level if any_size else None,
+        multiple=multiple,
     )
-    names = [f"{kind}_{level}" for kind in ("class_logits", "box_codes") for level in levels]
-    metadata = {**metadata_of(network), "batch_size": batch_size, "any_size": any_size, "nms": nms}
-    return Program(exported, DETECTIONS if nms else tuple(names), metadata, TRANSLATIONS)
+    metadata = metadata_of(network, metrics=metrics, license=license)
+    metadata |= {"batch_size": batch_size, "sizes": sizes(size, multiple), "nms": nms}
+    outputs = _names(network.spec) if finished is None else DETECTIONS
+    return Program(exported, outputs, metadata, TRANSLATIONS)
+
+
+def _names(spec: DetSpec) -> tuple[str, ...]:
+    kinds = ("class_logits", "box_codes")
+    return tuple(f"{kind}_{level}" for kind in kinds for level in spec.levels)
 
 
 def _rows(levels: Sequence[Tensor]) -> Tensor:
