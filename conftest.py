@@ -5,6 +5,11 @@ from pathlib import Path
 
 import pytest
 
+# Processes side by side share the cores; before anything imports torch.
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    threads = max(1, (os.cpu_count() or 1) // int(workers))
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip them."""
