@@ -58,7 +58,8 @@ def _keys(lines: list[str]) -> Iterator[str]:
 def _groups(text: str) -> Iterator[str]:
     """Yield the groups that the configuration is made of, with what may be chosen."""
     chosen = dict(_defaults(text))
-    for name in ("task", "model", "data", "optim", "logger", "trainer", "experiment", "sweep", "rows"):
+    names = ("task", "model", "data", "optim", "logger", "trainer", "experiment", "sweep", "rows")
+    for name in names:
         default = chosen.get(name)
         if name in chosen and (CONFIGS / name).is_dir():
             options = sorted(p.stem for p in (CONFIGS / name).glob("[!_]*.yaml"))
