@@ -29,7 +29,7 @@ def ingredients(weights: Any, last: int | None) -> list[Path]:
 
 
 def common(paths: Sequence[Path]) -> dict[str, Any]:
-    """Return what the files say of their network, which is the same.
+    """Return what the files say of their network, which is the same, and their licence if it is.
 
     Raises:
         UserError: they are of different networks or classes, or do not say of which.
@@ -38,6 +38,8 @@ def common(paths: Sequence[Path]) -> dict[str, Any]:
     from backbone.weights import check_fit, read_file
 
     first: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
+    licenses = set()
     shapes: dict[str, Tensor] = {}
     for path in paths:
         content = read_file(path)
@@ -48,12 +50,13 @@ def common(paths: Sequence[Path]) -> dict[str, Any]:
                 "only those can be averaged"
             )
         told["in_channels"] = content.metadata.get("in_channels", 3)  # a detector's file has none
-        first = first or told
+        first, whole = first or told, whole or content.metadata
+        licenses.add(content.metadata.get("license"))
         if difference := first_difference(first, told):
             raise UserError(f"weights={path} cannot be averaged with {paths[0]}: its {difference}")
         shapes = shapes or {name: value.to("meta") for name, value in content.tensors.items()}
         check_fit(shapes, content.tensors, source=path)
-    return first
+    return {**whole, **first, "license": licenses.pop() if len(licenses) == 1 else None}
 
 
 def home(weights: Any) -> str:

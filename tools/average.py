@@ -53,8 +53,8 @@ def average(config: DictConfig) -> None:
         soup = METHODS[config.method](scores, read, scorer.mean)
         state = scorer.settled(soup.state) if len(soup.taken) > 1 else soup.state
     _tell(paths, scores, soup, config.monitor)
-    if math.isfinite(soup.score):
-        metadata["metrics"] = {config.monitor: soup.score}
+    known = math.isfinite(soup.score)
+    metadata["metrics"] = {config.monitor: soup.score} if known else None
     save_weights(folder / RESULT, state, metadata)
     OmegaConf.save(OmegaConf.create({**plain, "weights": given}), folder / "config.yaml")
     content = {

@@ -202,6 +202,6 @@ def _tensorflow(what: str, does: str) -> Any:
         import tensorflow  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
     except ImportError as error:
         raise UserError(
-            f"{what} is a TensorFlow checkpoint; `uv sync --extra tensorflow` installs what {does}"
+            f"{what}: TensorFlow {does}, which `uv sync --extra tensorflow` installs"
         ) from error
     return tensorflow
