@@ -37,6 +37,10 @@ RESULTS = provenance.ROOT / "benchmarks/results"
 PACKAGES: tuple[Any, ...] = (backbone, efficientnetv2, efficientdet)
 CLASSES, LEAST_SCORE = 5, 0.05
 CLASSIFIER_SIZE = 64
+_ABOUT = (
+    "Largest difference of the outputs from PyTorch's, as a share of the largest output, with "
+    "random weights at a reduced size."
+)
 REAL: dict[str, Sequence[str]] = {
     "det_lite0": (
         "task=det",
@@ -195,14 +199,16 @@ def measure_real(folders: Mapping[str, str]) -> None:
 
 
 def tables() -> str:
-    """Return both results in Markdown."""
-    real = json.loads((RESULTS / "export_real.json").read_text())
-    lines = ["# Exports", "", f"Written by `benchmarks/exports.py`, at {real['commit'][:12]}.", ""]
-    lines += ["## With genuine weights", "", *_real_table(real), "", "## Every variant", ""]
-    every = json.loads((RESULTS / "export_variants.json").read_text())
-    lines += ["Largest difference of the outputs from PyTorch's, as a share of the largest output, "
-              "with random weights at a reduced size.", "", *_variants_table(every)]  # fmt: skip
-    return "\n".join([*lines, ""])
+    """Return in Markdown what there is of both results."""
+    lines = ["# Exports", "", "Written by `benchmarks/exports.py`.", ""]
+    if (path := RESULTS / "export_real.json").exists():
+        real = json.loads(path.read_text())
+        lines += [f"## With genuine weights ({real['commit'][:12]})", "", *_real_table(real), ""]
+    if (path := RESULTS / "export_variants.json").exists():
+        every = json.loads(path.read_text())
+        lines += [f"## Every variant ({every['commit'][:12]})", "", _ABOUT, ""]
+        lines += [*_variants_table(every), ""]
+    return "\n".join(lines)
 
 
 def _real_table(real: Mapping[str, Any]) -> Iterator[str]:
