@@ -30,6 +30,7 @@ import efficientnetv2
 from backbone.errors import UserError
 from backbone.export.classifier import classifier_program
 from backbone.export.program import SUFFIXES, Target, write
+from backbone.runtimes import leaves
 from efficientdet.export.compare import compare
 from efficientdet.export.program import detector_program
 
@@ -156,7 +157,7 @@ def settle(model: Any, images: Tensor) -> None:
 @torch.no_grad()
 def of_outputs(model: Any, exported: Any, images: Tensor) -> float:
     """Return the largest difference of the networks' outputs as a share of the largest output."""
-    wanted = list(_leaves(model(model.normalize(images))))
+    wanted = list(leaves(model(model.normalize(images))))
     found = exported.run(images)
     largest = max(float(y.abs().max()) for y in wanted)
     return max(float((x - y).abs().max()) for x, y in zip(found, wanted, strict=True)) / largest
@@ -168,14 +169,6 @@ def of_detections(model: Any, exported: Any, images: Tensor) -> float:
     assert any(len(of_picture.scores) for of_picture in wanted)
     apart = compare(wanted, exported.predict(images))
     return max(apart.score, apart.box / images.shape[2], apart.unmatched)
-
-
-def _leaves(outputs: Any) -> Iterator[Tensor]:
-    if isinstance(outputs, Tensor):
-        yield outputs
-    else:
-        for part in outputs:
-            yield from _leaves(part)
 
 
 def measure_real(folders: Mapping[str, str]) -> None:

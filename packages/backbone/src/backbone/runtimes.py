@@ -126,15 +126,16 @@ class _Flat(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Return every tensor of the network's outputs, in order."""
-        return tuple(_leaves(self.network(images)))
+        return tuple(leaves(self.network(images)))
 
 
-def _leaves(outputs: Any) -> Iterator[Tensor]:
+def leaves(outputs: Any) -> Iterator[Tensor]:
+    """Yield every tensor of a network's outputs, in order."""
     if isinstance(outputs, Tensor):
         yield outputs
     else:
         for part in outputs:
-            yield from _leaves(part)
+            yield from leaves(part)
 
 
 def _made(name: str, network: nn.Module, example: Tensor) -> Run:
