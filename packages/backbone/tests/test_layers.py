@@ -163,3 +163,18 @@ def test_relu6_learns_from_what_it_wrote() -> None:
     found, x.grad = x.grad, None
     (F.relu6(norm(x)) * 2).sum().backward()
     torch.testing.assert_close(found, x.grad)
+
+
+@pytest.mark.parametrize("height", [1, 2, 3, 4, 5, 8, 13])
+@pytest.mark.parametrize("stride", [(2, 2), (3, 2), (4, 1), (5, 3)])
+def test_pooling_equals_a_border_of_minus_infinity(height: int, stride: tuple[int, int]) -> None:
+    torch.manual_seed(height)
+    kernel = [s + 1 if s > 1 else 1 for s in stride]
+    for width in (1, 2, 7, 8):
+        x = torch.randn(1, 2, height, width) - 5  # below 0, which a border of zeros would show
+        rows, columns = (
+            same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True)
+        )
+        bordered = F.pad(x, (*columns, *rows), value=float("-inf"))
+        wanted = F.max_pool2d(bordered, kernel, stride)
+        assert torch.equal(max_pool_same(x, kernel, stride), wanted)
