@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from _networks import class_names_of, network_of
+from _networks import class_names_of, detects, network_of
 from omegaconf import DictConfig
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -190,7 +190,7 @@ class Networks:
         config.weights = weights
         model = network_of(config).eval().to(self.device)
         names = class_names_of(model)
-        if hasattr(model, "bifpn"):
+        if detects(model):
             least = min(LEAST_SCORE, config.score_threshold)
             network = Detector(
                 model, names, least_score=least, max_detections=config.max_detections

@@ -3,6 +3,8 @@
 import logging
 from typing import TYPE_CHECKING, Any
 
+from _networks import detects
+
 if TYPE_CHECKING:
     from backbone.doctor.diagnosis import Diagnosis, Options
     from backbone.doctor.findings import Finding
@@ -25,7 +27,7 @@ def diagnose(data: Any, module: Any, options: "Options") -> "Diagnosis":
     from backbone.report.run import samples_section
     from efficientdet.doctor import detector
 
-    if _detects(module):
+    if detects(module.model):
         spec = module.model.spec
         found = detector.diagnose(data, spec, options, evaluation=module.evaluation)
     else:
@@ -50,14 +52,10 @@ def tell_quickly(data: Any, module: Any) -> None:
 
 
 def _check_quickly(data: Any, module: Any) -> "list[Finding]":
-    if _detects(module):
+    if detects(module.model):
         from efficientdet.doctor import quick
 
         return quick.check_quickly(data, module.model.spec)
     from backbone.doctor import quick
 
     return quick.check_quickly(data)
-
-
-def _detects(module: Any) -> bool:
-    return hasattr(module.model, "bifpn")

@@ -103,28 +103,29 @@ def _write(model: Any, target: Path, form: str, about: dict[str, Any]) -> None:
 def _writer(model: Any, form: str, about: dict[str, Any]) -> Callable[[Path], None]:
     """Return what writes a network to a path, having made sure that the format can hold it."""
     import torch
+    from _networks import detects
 
     import efficientdet.weights
     from backbone.weights import foreign, metadata_of, save_weights
     from backbone.weights.tensorflow import write_checkpoint
 
-    detects = hasattr(model, "bifpn")
+    is_detector = detects(model)
     metadata = metadata_of(model, metrics=about["metrics"], license=about["license"])
     if form == "safetensors":
         return lambda path: save_weights(path, model.state_dict(), metadata)
     if form == "timm":
-        if detects:
+        if is_detector:
             raise UserError("format=timm holds classifiers; detectors have format=effdet")
         state = foreign.to_timm(model)
         log.info("timm builds it by the name %s", foreign.timm_name(model.spec))
         return lambda path: save_weights(path, state, metadata)
     if form == "effdet":
-        if not detects:
+        if not is_detector:
             raise UserError("format=effdet holds detectors; classifiers have format=timm")
         state = efficientdet.weights.to_effdet(model)
         _tell_left(metadata)
         return lambda path: torch.save(state, path)
-    home = efficientdet.weights if detects else foreign
+    home = efficientdet.weights if is_detector else foreign
     state = home.to_official(model)
     _tell_left(metadata)
     return lambda path: write_checkpoint(path, state)

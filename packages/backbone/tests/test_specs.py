@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from backbone.efficientnet import EfficientNet
+from backbone.errors import UserError
 from backbone.models import create_model
 from backbone.specs import BASELINE, EFFICIENTNET, NetSpec, scale
 
@@ -99,6 +100,17 @@ def test_crops_are_those_of_the_published_weights() -> None:
 def test_specs_travel_as_plain_values(name: str) -> None:
     spec = EFFICIENTNET[name]
     assert NetSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize("change", ["more", "fewer"])
+def test_a_spec_of_another_version_is_one_line(change: str) -> None:
+    values = EFFICIENTNET["efficientnet_b0"].to_dict()
+    if change == "more":
+        values["gates"] = 3
+    else:
+        del values["image_size"]
+    with pytest.raises(UserError, match=r"efficientnet_b0 does not have.*(gates|image_size)"):
+        NetSpec.from_dict(values)
 
 
 def test_b3_rows() -> None:

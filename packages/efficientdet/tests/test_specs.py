@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from backbone.errors import UserError
 from backbone.specs import BASELINE
 from efficientdet.anchors import make_anchors
 from efficientdet.models import create_model
@@ -107,3 +108,14 @@ def test_specs_survive_plain_values() -> None:
         EFFICIENTDET["efficientdet_d1"], backbone=BASELINE, image_size=(384, 512), aspects="rounded"
     )
     assert DetSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize("change", ["more", "fewer"])
+def test_a_spec_of_another_version_is_one_line(change: str) -> None:
+    values = EFFICIENTDET["efficientdet_d0"].to_dict()
+    if change == "more":
+        values["gates"] = 3
+    else:
+        del values["image_size"]
+    with pytest.raises(UserError, match=r"efficientdet_d0 does not have.*(gates|image_size)"):
+        DetSpec.from_dict(values)

@@ -3,6 +3,8 @@
 A network is its rows: nothing here imports torch, so a configuration can read sizes for free.
 """
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -143,22 +145,37 @@ class NetSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "NetSpec":
-        """Return what `to_dict` was called on."""
-        preprocessing = values["preprocessing"]
-        return cls(
-            **{
-                **values,
+        """Return what `to_dict` was called on.
+
+        Raises:
+            UserError: see `known_fields`.
+        """
+        with known_fields(values):
+            preprocessing = dict(values["preprocessing"])
+            for key in ("mean", "std"):
+                preprocessing[key] = tuple(preprocessing[key])
+            own = {
                 "stages": tuple(StageSpec(**stage) for stage in values["stages"]),
                 "style": LayerStyle(**values["style"]),
-                "preprocessing": Preprocessing(
-                    **{
-                        **preprocessing,
-                        "mean": tuple(preprocessing["mean"]),
-                        "std": tuple(preprocessing["std"]),
-                    }
-                ),
+                "preprocessing": Preprocessing(**preprocessing),
             }
-        )
+            return cls(**{**values, **own})
+
+
+@contextmanager
+def known_fields(values: Mapping[str, Any]) -> Iterator[None]:
+    """Explain why a spec cannot be made of stored values.
+
+    Raises:
+        UserError: they have a field too many or lack one.
+    """
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"the stored network {values.get('name')} does not have the fields of this version "
+            f"({error}); use the version that wrote it, or a newer one"
+        ) from error
 
 
 BASELINE = NetSpec(

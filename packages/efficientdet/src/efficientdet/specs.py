@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from backbone.errors import UserError, closest
-from backbone.specs import Act, NetSpec
+from backbone.specs import Act, NetSpec, known_fields
 
 Fusion = Literal["fast", "sum"]
 Aspects = Literal["exact", "rounded"]
@@ -84,12 +84,17 @@ class DetSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DetSpec":
-        """Return what `to_dict` was called on."""
-        backbone, size = values["backbone"], values["image_size"]
-        if isinstance(backbone, dict):
-            backbone = NetSpec.from_dict(backbone)
-        size = size if isinstance(size, int) else tuple(size)
-        return cls(**{**values, "backbone": backbone, "image_size": size})
+        """Return what `to_dict` was called on.
+
+        Raises:
+            UserError: see `known_fields`.
+        """
+        with known_fields(values):
+            backbone, size = values["backbone"], values["image_size"]
+            if isinstance(backbone, dict):
+                backbone = NetSpec.from_dict(backbone)
+            size = size if isinstance(size, int) else tuple(size)
+            return cls(**{**values, "backbone": backbone, "image_size": size})
 
 
 def _architecture(spec: DetSpec) -> tuple[Any, ...]:
