@@ -292,3 +292,10 @@ def test_broken_archive(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"PK\3\4 and then nothing")
     with pytest.raises(UserError, match="this archive cannot be read"):
         create_model(NAME, weights=tmp_path / "a.npz")
+
+
+def test_who_reads_other_files_reads_weights(tmp_path: Path) -> None:
+    plain, weights = tmp_path / "plain.txt", tmp_path / "own.safetensors"
+    plain.touch()
+    save_weights(weights, {"a": torch.zeros(1)}, {})
+    assert weights.stat().st_mode == plain.stat().st_mode

@@ -14,7 +14,7 @@ from backbone.errors import UserError
 from backbone.export import program as programs
 from backbone.export.classifier import classifier_program
 from backbone.export.compare import compare
-from backbone.export.program import SUFFIXES, check_target, write
+from backbone.export.program import SUFFIXES, Program, Target, check_target, write
 from backbone.export.quantize import quantize
 from backbone.export.runtime import open_program
 from backbone.predictor import Guesses
@@ -55,19 +55,24 @@ def close(found: Tensor, wanted: Tensor) -> None:
     torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
-def test_any_size_and_number(model: EfficientNet, tmp_path: Path) -> None:
-    program = classifier_program(model, any_size=True)
-    for target, suffix in SUFFIXES.items():
-        for package in programs._NEEDS[target]:
-            pytest.importorskip(package)
-        (tmp_path / target).mkdir()
-        path = tmp_path / target / f"network{suffix}"
-        files = write(program, path, target)
-        assert sorted(files) == sorted((tmp_path / target).iterdir())
-        network = load_exported(path)
-        for images in (pictures(1), pictures(3), pictures(2, 96, 128)):
-            close(network(images), logits(model, images))
-        assert (network.class_names, network.spec) == (NAMES, replace(model.spec, image_size=SIZE))
+@pytest.fixture(scope="module")
+def of_any_size(model: EfficientNet) -> Program:
+    return classifier_program(model, any_size=True)
+
+
+@pytest.mark.parametrize("target", SUFFIXES)
+def test_any_size_and_number(
+    model: EfficientNet, of_any_size: Program, target: Target, tmp_path: Path
+) -> None:
+    for package in programs._NEEDS[target]:
+        pytest.importorskip(package)
+    path = tmp_path / f"network{SUFFIXES[target]}"
+    files = write(of_any_size, path, target)
+    assert sorted(files) == sorted(tmp_path.iterdir())
+    network = load_exported(path)
+    for images in (pictures(1), pictures(3), pictures(2, 96, 128)):
+        close(network(images), logits(model, images))
+    assert (network.class_names, network.spec) == (NAMES, replace(model.spec, image_size=SIZE))
 
 
 def test_predicts_as_the_network_does(model: EfficientNet, exported: Path) -> None:

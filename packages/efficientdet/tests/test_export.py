@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from backbone.errors import UserError
-from backbone.export.program import _NEEDS, SUFFIXES, Target, write
+from backbone.export.program import _NEEDS, SUFFIXES, Program, Target, write
 from backbone.export.runtime import open_program
 from efficientdet import Detections, EfficientDet, create_model, load_exported
 from efficientdet.export.compare import compare
@@ -55,20 +55,27 @@ def needs(target: Target) -> None:
         pytest.importorskip(package)
 
 
-@pytest.mark.parametrize("inside", [False, True])
-def test_finds_the_same(model: EfficientDet, tmp_path: Path, inside: bool) -> None:
-    nms = {"score_threshold": LEAST, "max_candidates": 400, "max_detections": 30}
-    program = detector_program(model, nms=nms if inside else None)
-    for target, suffix in SUFFIXES.items():
-        needs(target)
-        path = tmp_path / f"network{suffix}"
-        write(program, path, target)
-        exported = load_exported(path)
-        for images in (pictures(1), pictures(3)):
-            found = exported.predict(images, **({} if inside else nms))
-            same(found, model.predict(images, **nms))
-        assert exported.class_names == model.class_names
-        assert exported.pad_colour == model.pad_colour
+NMS = {"score_threshold": LEAST, "max_candidates": 400, "max_detections": 30}
+
+
+@pytest.fixture(scope="module", params=[None, NMS], ids=["outside", "inside"])
+def program(request: pytest.FixtureRequest, model: EfficientDet) -> Program:
+    return detector_program(model, nms=request.param)
+
+
+@pytest.mark.parametrize("target", SUFFIXES)
+def test_finds_the_same(
+    model: EfficientDet, program: Program, target: Target, tmp_path: Path
+) -> None:
+    needs(target)
+    path = tmp_path / f"network{SUFFIXES[target]}"
+    write(program, path, target)
+    exported = load_exported(path)
+    for images in (pictures(1), pictures(3)):
+        found = exported.predict(images, **({} if exported.nms else NMS))
+        same(found, model.predict(images, **NMS))
+    assert exported.class_names == model.class_names
+    assert exported.pad_colour == model.pad_colour
 
 
 def test_any_size_with_everything_inside(model: EfficientDet, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,6 +138,10 @@ def save_weights(path: str | Path, tensors: dict[str, Tensor], metadata: dict[st
     """
     state = {key: value.contiguous() for key, value in tensors.items()}
     save_file(state, path, metadata={_METADATA_KEY: json.dumps(metadata)})
+    # safetensors lets nobody but the writer read it; colleagues may, as any other file.
+    mask = os.umask(0)
+    os.umask(mask)
+    Path(path).chmod(0o666 & ~mask)
 
 
 def _best_score(callbacks: Any, file_name: str) -> dict[str, float] | None:
