@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import _help
 import _launch
+import _overrides
 import benchmark
 import pytest
 from hydra import compose, initialize_config_dir
@@ -90,7 +92,7 @@ def test_a_classifier_is_measured_as_its_recipe_trains(tmp_path: Path) -> None:
 def composed(folder: Path, *overrides: str) -> DictConfig:
     _launch.register_resolvers()
     paths = (f"paths.output_dir={folder}", f"paths.cache_dir={folder}")
-    with initialize_config_dir(str(_launch.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(_help.CONFIGS), version_base="1.3"):
         return compose("benchmark", [*TINY, "model.image_size=64", *paths, *overrides])
 
 
@@ -114,7 +116,7 @@ def test_mistakes_are_told(
 
 def test_command_lines_of_trainings_are_taken() -> None:
     _launch.register_resolvers()
-    _launch.check_overrides(
+    _overrides.check_overrides(
         "benchmark",
         ["experiment=clothing_lite0", "data.root=x", "data.batch_size=8", "optim.lr=1e-3",
          "trainer.max_epochs=3", "callbacks.ema.decay=0.9", "freeze=[stem]", "weights=package"],
@@ -122,4 +124,4 @@ def test_command_lines_of_trainings_are_taken() -> None:
     config = composed(Path("x"), "trainer.precision=bf16-mixed")
     assert (config.trainer.accelerator, config.trainer.precision) == ("cpu", "bf16-mixed")
     with pytest.raises(UserError, match="key 'round' is unknown; did you mean rounds"):
-        _launch.check_overrides("benchmark", ["round=3"])
+        _overrides.check_overrides("benchmark", ["round=3"])

@@ -5,7 +5,9 @@ import json
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import _help
 import _launch
+import _overrides
 import compare
 import pytest
 from hydra import compose, initialize_config_dir
@@ -99,7 +101,7 @@ def test_rows_are_trained(tmp_path: Path) -> None:
 
 def composed(*overrides: str) -> DictConfig:
     _launch.register_resolvers()
-    with initialize_config_dir(str(_launch.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(_help.CONFIGS), version_base="1.3"):
         return compose("compare", [*overrides, "paths.output_dir=x"])
 
 
@@ -144,12 +146,12 @@ def test_mistakes_are_told(
 def test_command_lines_are_checked(arguments: list[str], message: str) -> None:
     _launch.register_resolvers()
     with pytest.raises(UserError, match=message):
-        _launch.check_overrides("compare", arguments)
+        _overrides.check_overrides("compare", arguments)
 
 
 def test_sound_command_lines_pass() -> None:
     _launch.register_resolvers()
-    _launch.check_overrides(
+    _overrides.check_overrides(
         "compare",
         ["rows=table10", "images=1281167", "devices=32", "only=[b7]", "+rows.b7.batch_size=16",
          "rows.v2_m.baseline=null", "logger=wandb", "~rows.v2_m.top1"],

@@ -2,7 +2,9 @@
 
 from importlib import import_module
 
+import _help
 import _launch
+import _overrides
 import pytest
 import timm
 from hydra import compose, initialize_config_dir
@@ -15,12 +17,12 @@ from efficientnetv2.specs import EFFICIENTNETV2
 
 TABLE = EFFICIENTDET | EFFICIENTNET | EFFICIENTNETV2
 
-MODELS = sorted(p.stem for p in (_launch.CONFIGS / "model").glob("[!_]*.yaml"))
+MODELS = sorted(p.stem for p in (_help.CONFIGS / "model").glob("[!_]*.yaml"))
 
 
 def composed(*overrides: str) -> DictConfig:
     _launch.register_resolvers()
-    with initialize_config_dir(str(_launch.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(_help.CONFIGS), version_base="1.3"):
         return compose("train", list(overrides))
 
 
@@ -210,15 +212,15 @@ def test_loggers_combine(loggers: str) -> None:
 def test_mistakes_are_answered(arguments: list[str], message: str) -> None:
     _launch.register_resolvers()
     with pytest.raises(UserError, match=message):
-        _launch.check_overrides("train", arguments)
+        _overrides.check_overrides("train", arguments)
 
 
 def test_sound_command_lines_pass() -> None:
     _launch.register_resolvers()
-    _launch.check_overrides(
+    _overrides.check_overrides(
         "train",
         ["task=det", "model=d0,d2", "data=voc", "data.root=/x", "optim=adamw", "optim.lr=1e-3",
          "logger=[csv,tensorboard]", "+trainer.profiler=simple", "hydra.run.dir=/y", "seed=1,2",
          "-m"],
     )  # fmt: skip
-    _launch.check_overrides("train", ["--cfg", "job", "data=coco", "seed=3"])
+    _overrides.check_overrides("train", ["--cfg", "job", "data=coco", "seed=3"])

@@ -6,7 +6,9 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import _help
 import _launch
+import _overrides
 import _tuning
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ def train(folder: Path, *arguments: str, run: str = "run") -> CompletedProcess[s
 
 def composed(folder: Path, *overrides: str) -> DictConfig:
     _launch.register_resolvers()
-    with initialize_config_dir(str(_launch.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(_help.CONFIGS), version_base="1.3"):
         places = (f"paths.output_dir={folder}", f"paths.cache_dir={folder / 'cache'}")
         return compose("train", [*overrides, *places])
 
@@ -139,7 +141,7 @@ def test_overfitting_shows_pictures_as_the_score_sees_them(
 def test_a_mode_goes_before_experiments_and_the_command_line_before_it(
     tmp_path: Path, mode: str
 ) -> None:
-    card = OmegaConf.load(_launch.CONFIGS / f"trainer/last/{mode}.yaml")
+    card = OmegaConf.load(_help.CONFIGS / f"trainer/last/{mode}.yaml")
     words = ("experiment=bccd_lite0", "data.root=x", f"trainer={mode}")
     config = composed(tmp_path, *words)
     assert config.trainer.max_epochs == card.trainer.max_epochs != 12
@@ -158,9 +160,9 @@ def test_a_mode_goes_before_experiments_and_the_command_line_before_it(
     ],
 )
 def test_words_are_checked_at_once(word: str, message: str) -> None:
-    _launch.check_overrides("train", ["data.batch_size=auto"])
+    _overrides.check_overrides("train", ["data.batch_size=auto"])
     with pytest.raises(UserError, match=message):
-        _launch.check_overrides("train", [word])
+        _overrides.check_overrides("train", [word])
 
 
 def test_a_training_that_goes_on_finds_nothing_anew(tmp_path: Path) -> None:

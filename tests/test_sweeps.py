@@ -5,7 +5,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import _help
 import _launch
+import _overrides
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
@@ -49,8 +51,8 @@ def test_an_agent_starts_trainings_that_the_tool_takes(
         row = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         words = started(sweep, row)
         assert words[:4] == ["/usr/bin/env", "uv", "run", "tools/train.py"]
-        _launch.check_overrides("train", words[4:])
-        with initialize_config_dir(str(_launch.CONFIGS), version_base="1.3"):
+        _overrides.check_overrides("train", words[4:])
+        with initialize_config_dir(str(_help.CONFIGS), version_base="1.3"):
             config = compose("train", words[4:], return_hydra_config=True)
         assert config.hydra.run.dir == "runs/sweep/a1b2c3"
         for name, value in row.items():
@@ -139,12 +141,14 @@ def test_several_runs_of_several_processes_are_refused(tmp_path: Path) -> None:
 def test_cards_search_what_the_task_has(card: str) -> None:
     _launch.register_resolvers()
     words = [f"task={card}", f"sweep={card}"]
-    with initialize_config_dir(str(_launch.CONFIGS), version_base="1.3"):
+    with initialize_config_dir(str(_help.CONFIGS), version_base="1.3"):
         config = compose("train", words, return_hydra_config=True)
     assert config.hydra.sweeper.direction == config.callbacks.best.mode + "imize"
-    _launch.check_overrides("train", [*words, *map("=".join, config.hydra.sweeper.params.items())])
+    _overrides.check_overrides(
+        "train", [*words, *map("=".join, config.hydra.sweeper.params.items())]
+    )
     with pytest.raises(UserError, match=r"hydra.sweeper.storage=sqlite:///x.db: Optuna 2 keeps no"):
-        _launch.check_overrides("train", [*words, "hydra.sweeper.storage=sqlite:///x.db"])
+        _overrides.check_overrides("train", [*words, "hydra.sweeper.storage=sqlite:///x.db"])
 
 
 @pytest.mark.parametrize(
@@ -152,6 +156,6 @@ def test_cards_search_what_the_task_has(card: str) -> None:
     ["sweep=det", "hydra/sweeper=optuna", "hydra/launcher=joblib", "hydra/launcher=submitit_slurm"],
 )
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, word: str) -> None:
-    monkeypatch.setattr(_launch, "find_spec", lambda _: None)
+    monkeypatch.setattr(_overrides, "find_spec", lambda _: None)
     with pytest.raises(UserError, match=f"{word}: hydra_.* not installed; run `uv sync --extra sw"):
-        _launch.check_overrides("train", [word])
+        _overrides.check_overrides("train", [word])

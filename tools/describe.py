@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from _launch import CONFIGS, run
+from _help import CONFIGS
+from _launch import run
 from omegaconf import DictConfig, OmegaConf
 
 from backbone.errors import UserError

@@ -25,49 +25,16 @@ def train(config: DictConfig) -> float | None:
         The best score of the validation, which a sweep looks at; None if there was none.
     """
     import pytorch_lightning as pl
-    import torch
-    from hydra.utils import instantiate
-    from pytorch_lightning.loggers import CSVLogger
-    from pytorch_lightning.utilities import rank_zero_only
 
-    from backbone.errors import UserError, closest
-    from backbone.report.run import try_report
+    from backbone.errors import UserError
     from backbone.timing.memory import keep_memory
-    from backbone.train.resume import check_resumable
-    from backbone.train.trackers import FailSafe
 
-    output_dir = Path(config.paths.output_dir)
-    if getattr(rank_zero_only, "rank", 0) == 0 and (output_dir / "checkpoints").exists():
-        raise UserError(f"{output_dir} holds a run already; give hydra.run.dir another folder")
+    if _is_first() and (folder := Path(config.paths.output_dir)).joinpath("checkpoints").exists():
+        raise UserError(f"{folder} holds a run already; give hydra.run.dir another folder")
     check_trainer(config.trainer)
     batch_is_open = begin(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
-    data = instantiate(config.data)
-    if config.overfit is not None:
-        data.overfit(config.overfit)
-    module = instantiate(
-        config.task,
-        class_names=data.class_names,
-        batch_size=data.batch_size,
-        **_network_of(config),
-    )
-    closest(config.monitor, module.monitors, what="monitor")
-    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
-    max_epochs = config.trainer.max_epochs or -1
-    _prepare(callbacks, config, module, data)
-    if config.ckpt_path is not None:
-        check_resumable(config.ckpt_path, module, max_epochs=max_epochs, data=data)
-    if config.trainer.sync_batchnorm and not torch.cuda.is_available():
-        raise UserError("trainer.sync_batchnorm=true needs GPUs")
-    main_process = getattr(rank_zero_only, "rank", 0) == 0
-    if main_process:
-        data.check(("val", "test"))
-        if config.overfit is None:
-            tell_quickly(data, module)
-        else:
-            log.info("%d training pictures, not augmented, and scored on the same", config.overfit)
-    if in_multirun():
-        _check_devices(instantiate(config.trainer, logger=False, profiler=None))
+    data, module, callbacks = _built(config)
     keep_memory()
     with _signals_told():
         if batch_is_open:
@@ -75,50 +42,117 @@ def train(config: DictConfig) -> float | None:
             _prepare(callbacks, config, module, data)
         if config.lr_find:
             find_rate(config, module, data)
+    trainer = _started(config, callbacks)
+    keep_memory()  # once more: what a search has left is of other sizes
+    with _signals_told(trainer):
+        trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
+    score = _scored(config, trainer, module, data)
+    if config.report and trainer.is_global_zero:
+        _report(config, trainer, module, data)
+    if score is None and in_multirun():
+        raise UserError("this run has no score, so a sweep cannot count it; see the line above")
+    return score
+
+
+def _built(config: DictConfig) -> tuple[Any, Any, list[Any]]:
+    """Return the data, the module and the callbacks, having looked at all of them."""
+    import torch
+    from hydra.utils import instantiate
+
+    from backbone.errors import UserError, closest
+    from backbone.train.resume import check_resumable
+
+    data = instantiate(config.data)
+    if config.overfit is not None:
+        data.overfit(config.overfit)
+    names, network = data.class_names, _network_of(config)
+    module = instantiate(config.task, class_names=names, batch_size=data.batch_size, **network)
+    closest(config.monitor, module.monitors, what="monitor")
+    callbacks = [instantiate(callback) for callback in config.callbacks.values() if callback]
+    _prepare(callbacks, config, module, data)
+    if config.ckpt_path is not None:
+        epochs = config.trainer.max_epochs or -1
+        check_resumable(config.ckpt_path, module, max_epochs=epochs, data=data)
+    if config.trainer.sync_batchnorm and not torch.cuda.is_available():
+        raise UserError("trainer.sync_batchnorm=true needs GPUs")
+    if _is_first():
+        data.check(("val", "test"))
+        if config.overfit is None:
+            tell_quickly(data, module)
+        else:
+            log.info("%d training pictures, not augmented, and scored on the same", config.overfit)
+    if in_multirun():
+        _check_devices(instantiate(config.trainer, logger=False, profiler=None))
+    return data, module, callbacks
+
+
+def _started(config: DictConfig, callbacks: list[Any]) -> "Trainer":
+    """Return the trainer; its folder and its trackers know the whole configuration then.
+
+    Nothing is written before all of the configuration has proved sound.
+    """
+    from hydra.utils import instantiate
+    from pytorch_lightning.loggers import CSVLogger
+
+    from backbone.train.trackers import FailSafe
 
     loggers = [
         logger if isinstance(logger, CSVLogger) else FailSafe(logger)
         for logger in map(instantiate, config.logger.values())
     ]
     trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
-    # Nothing is written before all of the configuration has proved sound.
     plain = OmegaConf.to_container(config, resolve=True)
-    if main_process:
-        OmegaConf.save(OmegaConf.create(plain), output_dir / "config.yaml")
+    if _is_first():
+        path = Path(config.paths.output_dir, "config.yaml")
+        OmegaConf.save(OmegaConf.create(plain), path)
     for logger in loggers:
         if isinstance(logger, FailSafe):
             logger.log_hyperparams(plain)
+    return trainer
 
-    keep_memory()  # once more: what a search has left is of other sizes
-    with _signals_told(trainer):
-        trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
-    checkpoint = trainer.checkpoint_callback
-    score = checkpoint.best_model_score
-    if score is None:
+
+def _scored(config: DictConfig, trainer: "Trainer", module: Any, data: Any) -> float | None:
+    """Return the best score, if there is one; score a test split with the weights that have it."""
+    checkpoint: Any = trainer.checkpoint_callback
+    if checkpoint.best_model_score is None:
         log.warning(
             "never scored, as %d epochs with trainer.check_val_every_n_epoch=%s (and "
             "limit_val_batches=%s) leave no validation; last.ckpt holds the weights",
-            max_epochs,
+            config.trainer.max_epochs or -1,
             config.trainer.check_val_every_n_epoch,
             config.trainer.limit_val_batches,
         )
-    else:
-        best = checkpoint.best_model_path
-        if trainer.is_global_zero:
-            log.info("best %s %.4f: %s", config.monitor, float(score), best)
-        if "test" in data.splits:
-            with _signals_told(trainer):
-                trainer.test(module, datamodule=data, ckpt_path=best)
-    if config.report and trainer.is_global_zero:
-        title = f"{config.model.name} on {Path(str(config.data.root or 'drawn figures')).name}"
-        told = OmegaConf.to_yaml(OmegaConf.create(plain))
-        about = {"config": told, "device": trainer.strategy.root_device.type}
-        path = try_report(output_dir, title=title, module=module, data=data, **about)
-        if path is not None:
-            log.info("report: %s", path)
-    if score is None and in_multirun():
-        raise UserError("this run has no score, so a sweep cannot count it; see the line above")
-    return None if score is None else float(score)
+        return None
+    score, best = float(checkpoint.best_model_score), checkpoint.best_model_path
+    if trainer.is_global_zero:
+        log.info("best %s %.4f: %s", config.monitor, score, best)
+    if "test" in data.splits:
+        with _signals_told(trainer):
+            trainer.test(module, datamodule=data, ckpt_path=best)
+    return score
+
+
+def _report(config: DictConfig, trainer: "Trainer", module: Any, data: Any) -> None:
+    """Write ``report.html``."""
+    from backbone.report.run import try_report
+
+    path = try_report(
+        Path(config.paths.output_dir),
+        title=f"{config.model.name} on {Path(str(config.data.root or 'drawn figures')).name}",
+        module=module,
+        data=data,
+        config=OmegaConf.to_yaml(config, resolve=True),
+        device=trainer.strategy.root_device.type,
+    )
+    if path is not None:
+        log.info("report: %s", path)
+
+
+def _is_first() -> bool:
+    """Return whether this is the first process of the run."""
+    from pytorch_lightning.utilities import rank_zero_only
+
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _network_of(config: DictConfig) -> dict[str, dict[str, str | None]]:
