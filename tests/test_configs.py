@@ -207,6 +207,7 @@ def test_loggers_combine(loggers: str) -> None:
         (["freeze=stem,head"], r"freeze=stem,head: a list is written in brackets, \[a,b\]"),
         (["det"], "'det' is no setting; settings are written as key=value"),
         (["hydra.foo=1"], "key 'hydra.foo' is unknown"),
+        ([f"hydra.run.dir={__file__}/a"], "test_configs.py is no folder that can be written to"),
     ],
 )
 def test_mistakes_are_answered(arguments: list[str], message: str) -> None:
@@ -220,7 +221,13 @@ def test_sound_command_lines_pass() -> None:
     _overrides.check_overrides(
         "train",
         ["task=det", "model=d0,d2", "data=voc", "data.root=/x", "optim=adamw", "optim.lr=1e-3",
-         "logger=[csv,tensorboard]", "+trainer.profiler=simple", "hydra.run.dir=/y", "seed=1,2",
-         "-m"],
+         "logger=[csv,tensorboard]", "+trainer.profiler=simple", "hydra.run.dir=out/${now:%Y}",
+         "seed=1,2", "-m"],
     )  # fmt: skip
     _overrides.check_overrides("train", ["--cfg", "job", "data=coco", "seed=3"])
+
+
+def test_an_interruption_is_one_word(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="130"), _launch.mistakes_told():
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "stopped\n"

@@ -100,10 +100,16 @@ def test_what_fails_is_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["target=[onnx,tflite]"], "target 'tflite' is unknown"),
+        (["target=[onnx,ncnn]"], "target 'ncnn' is unknown; accepted: onnx, pt2, openvino, int8"),
+        (
+            ["target=TensorRT"],
+            "target=TensorRT: it reads what target=onnx writes",
+        ),
+        (["nms=true", "method=soft"], "method=soft: runtimes suppress hard only; give per_class"),
+        (["score_threshold=2"], "score_threshold=2: expected a share in [0, 1]"),
         (["pictures=0"], "pictures=0: expected a whole number of 1 or more"),
         (["batch_size=1.5"], "batch_size=1.5: expected a whole number of 1 or more"),
-        (["split=test"], "split=test: this data set has train, val"),
+        (["split=test"], "split=test: there is no such split; give split=train or split=val"),
         (["nms=true"], "nms=true is for detectors; these weights are a classifier's"),
         (["target=[]"], "target=[]: expected onnx"),
         (["target=int8", "data=figures", "data.root=null"], "give data= and data.root="),

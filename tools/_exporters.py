@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from _networks import class_names_of, detects
-from _viewers import check_detection
 from omegaconf import DictConfig, OmegaConf
 
 from backbone.errors import UserError
@@ -57,7 +56,6 @@ class DetectorExporter:
 
         from efficientdet.specs import both_sides
 
-        check_detection(config)
         if config.image_size is not None:
             model.image_size = both_sides(_plain(config.image_size))
         self.model, self.config = model, config

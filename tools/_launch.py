@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -158,11 +159,16 @@ def _remove_empty(folder: Path) -> None:
 def mistakes_told() -> Iterator[None]:
     """Turn a user's mistake inside the block into one line on stderr and exit code 2.
 
+    Ctrl-C is one word and 130.
+
     Hydra wraps what goes wrong while it builds an object from the configuration; the reason is
     looked for inside. Anything else is a bug of ours and passes with its traceback.
     """
     try:
         yield
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise

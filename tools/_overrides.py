@@ -1,5 +1,6 @@
 """What a command line may say: told before Hydra gets to see it, in one line."""
 
+import os
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -162,6 +163,8 @@ def _has_plugin(name: str) -> bool:
 
 
 def _check_kind(key: str, value: Any, default: Any) -> None:
+    if key in ("hydra.run.dir", "hydra.sweep.dir"):
+        _check_folder(key, str(value))
     if key == "hydra.sweeper.storage" and str(value).startswith(("sqlite", "mysql", "postgres")):
         raise UserError(f"{key}={value}: Optuna 2 keeps no study there with SQLAlchemy 2; leave it")
     if key.startswith("hydra."):  # Hydra knows better, such as hydra.verbose=[a,b]
@@ -175,7 +178,16 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
         isinstance(default, bool) and (given_number or given_text)
     ):
         kind = "true or false" if isinstance(default, bool) else "a number"
+        kind += f" or {_WORDS[key]}" if key in _WORDS else ""
         raise UserError(f"{key}={value}: expected {kind}, such as the default {default}")
+
+
+def _check_folder(key: str, folder: str) -> None:
+    """Refuse a folder that cannot be made, at which Hydra would end with a traceback."""
+    path = Path(folder.partition("${")[0]).absolute()
+    there = next(part for part in (path, *path.parents) if part.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{key}={folder}: {there} is no folder that can be written to")
 
 
 def _leaves(config: DictConfig, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from backbone import EfficientNet
     from backbone.predictor import Guesses
     from efficientdet import Detections, EfficientDet
+    from efficientdet.export.detector import ExportedDetector
 
 # Of the published heads; never trained.
 UNUSED = "unused "
@@ -54,17 +55,22 @@ class DetectionViewer:
 
     def __init__(
         self,
-        model: "EfficientDet",
+        model: "EfficientDet | ExportedDetector",
         class_names: Sequence[str],
         config: DictConfig,
         numbers: Mapping[str, int],
     ) -> None:
         check_detection(config)
         self.model = model
+        self.batch_size = config.batch_size
         self.class_names = class_names
         self.category_ids = _category_ids(class_names)
-        keys = ("batch_size", "score_threshold", "nms_iou", "method", "max_detections")
+        keys = ("score_threshold", "nms_iou", "method", "max_detections")
         self.settings = {key: config[key] for key in keys}
+        if (settled := getattr(model, "nms", None)) is not None:
+            from efficientdet.export.detector import check_settled
+
+            check_settled(self.settings, settled)
         self.results: list[dict[str, Any]] = []
         self._numbers = numbers
         self._files = 0
@@ -73,7 +79,7 @@ class DetectionViewer:
         """Yield what is found in each picture."""
         from efficientdet.predictor import detect
 
-        return detect(self.model, pictures, **self.settings)
+        return detect(self.model, pictures, batch_size=self.batch_size, **self.settings)
 
     def rows(self, file: str, found: "Detections") -> list[tuple[Any, ...]]:
         """Return a row a box. Files that are all called by numbers have these as image ids."""

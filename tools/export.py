@@ -13,7 +13,7 @@ from _launch import mistakes_told, run
 from _runs import as_trained, implied, run_of
 from omegaconf import DictConfig, OmegaConf
 
-from backbone.errors import UserError
+from backbone.errors import UserError, closest
 
 if TYPE_CHECKING:
     from _exporters import Exporter
@@ -22,9 +22,12 @@ log = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
 INT8 = "int8"
+# Runtimes with converters of their own -> the target that these read.
+OTHERS = {"tensorrt": "onnx", "coreml": "pt2", "litert": "onnx", "tflite": "onnx"}
 ROUNDS = 20
 # What an export in 32 bits may differ by: rounding, and the few detections that it decides.
 LIMITS = {"score": 1e-3, "box": 0.1, "unmatched": 2e-3, "probability": 1e-3, "top1": 0.0}
+UNITS = {"box": " px", "unmatched": " share"}
 # What its score may differ by, and what that of 8 bits may fall by.
 FALL = 0.001
 INT8_FALLS = {"mAP": 0.010, "top1": 0.020}
@@ -35,20 +38,9 @@ def export(config: DictConfig) -> None:
     from _exporters import exporter_of
     from _networks import file_of, network_of
 
-    from backbone.export.program import check_target
     from backbone.weights import read_file
 
-    targets: list[str] = (
-        [config.target] if isinstance(config.target, str) else list(config.target or [])
-    )
-    if not targets:
-        raise UserError("target=[]: expected onnx, pt2, openvino, int8, or several of them")
-    for target in targets:
-        check_target("onnx" if target == INT8 else target)
-    for key in ("pictures", "calibration", "batch_size"):
-        value = config[key]
-        if not (isinstance(value, int) and value > 0) and (key, value) != ("batch_size", None):
-            raise UserError(f"{key}={value}: expected a whole number of 1 or more")
+    targets = _checked(config)
     config = as_trained(config)
     model = network_of(config).eval()
     file = file_of(config.weights)
@@ -69,6 +61,42 @@ def export(config: DictConfig) -> None:
         sys.exit(EXIT_FAILED)
 
 
+def _checked(config: DictConfig) -> list[str]:
+    """Return the targets; refuse values that nothing can be done with, before anything is loaded.
+
+    Raises:
+        UserError: a value is out of its range, or a target unknown or without its packages.
+    """
+    from _viewers import check_detection
+
+    from backbone.export.program import SUFFIXES, check_target
+    from efficientdet.postprocess import METHODS
+
+    targets = [config.target] if isinstance(config.target, str) else list(config.target or [])
+    if not targets:
+        raise UserError("target=[]: expected onnx, pt2, openvino, int8, or several of them")
+    for target in map(str, targets):
+        if target.lower() in OTHERS:
+            raise UserError(
+                f"target={target}: it reads what target={OTHERS[target.lower()]} writes, by a tool "
+                "of its own; see docs/export.md"
+            )
+        closest(target, (*SUFFIXES, INT8), what="target")
+        check_target("onnx" if target == INT8 else target)
+    for key in ("pictures", "calibration", "batch_size"):
+        value = config[key]
+        if not (isinstance(value, int) and value > 0) and (key, value) != ("batch_size", None):
+            raise UserError(f"{key}={value}: expected a whole number of 1 or more")
+    check_detection(config)
+    if config.nms and METHODS[config.method].soft:
+        hard = [name for name, method in METHODS.items() if not method.soft]
+        raise UserError(
+            f"method={config.method}: runtimes suppress hard only; give {' or '.join(hard)}, or "
+            "nms=false"
+        )
+    return targets
+
+
 def _check_data(exporter: "Exporter", config: DictConfig, targets: list[str]) -> None:
     """Make sure that there are pictures for all that is to be done."""
     from _exporters import compared
@@ -77,7 +105,8 @@ def _check_data(exporter: "Exporter", config: DictConfig, targets: list[str]) ->
     keys = ["split"] + (["calibration_split"] if INT8 in targets else [])
     for key in keys:
         if config[key] not in data.splits:
-            raise UserError(f"{key}={config[key]}: this data set has {', '.join(data.splits)}")
+            known = " or ".join(f"{key}={split}" for split in data.splits)
+            raise UserError(f"{key}={config[key]}: there is no such split; give {known}")
     if INT8 in targets and config.data.root is None and run_of(config.weights) is None:
         raise UserError(
             "target=int8 measures the maps on pictures such as the network will see, not on drawn "
@@ -206,8 +235,9 @@ def _table(told: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows of what was exported, PyTorch's own first."""
     metric = told["metric"]
     kinds = list(told["exports"][0]["differences"])
-    columns = ["target", "MB", "ms", *(f"largest difference: {k}" for k in kinds), metric, ""]
-    rows = [["eager", "", f"{told['eager']['milliseconds']:.1f}", *([""] * len(kinds))]]
+    named = [f"largest difference: {kind}{UNITS.get(kind, '')}" for kind in kinds]
+    columns = ["target", "MB", "ms", *named, metric, ""]
+    rows = [["PyTorch", "", f"{told['eager']['milliseconds']:.1f}", *([""] * len(kinds))]]
     rows[0] += [_number(told["eager"][metric]), ""]
     for row in told["exports"]:
         verdict = f"FAILED: {', '.join(row['failed'])}" if row["failed"] else row["file"]
@@ -233,6 +263,8 @@ def _tell(told: Mapping[str, Any]) -> None:
     for cells in shown:
         line = "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
         log.info("%s", line.rstrip())
+    shape = " x ".join(map(str, told["shape"]))
+    log.info("ms: a run at %s; +-: the most that %d pictures differ", shape, told["pictures"])
 
 
 def _report(folder: Path, told: Mapping[str, Any], config: DictConfig) -> None:

@@ -108,7 +108,7 @@ def test_targets_and_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         check_target("onx")
     monkeypatch.setattr(programs, "find_spec", lambda name: None if name == "openvino" else name)
     check_target("onnx")
-    with pytest.raises(UserError, match=r"target=openvino needs openvino; `uv sync --extra runti"):
+    with pytest.raises(UserError, match=r"writing openvino needs openvino; run `uv sync --extra"):
         check_target("openvino")
 
 

@@ -74,8 +74,10 @@ def test_truncated_file(tmp_path: Path, kept: float) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     for read in (read_picture, open_picture):
-        with pytest.raises(UnreadableError, match=r"a\.jpg cannot be decoded"):
+        with pytest.raises(UnreadableError, match=r"a\.jpg cannot be read: No such file"):
             read(tmp_path / "a.jpg")
+        with pytest.raises(UnreadableError, match="cannot be read: Is a directory"):
+            read(tmp_path)
 
 
 # libjpeg-turbo's versions differ, and so may what they round.

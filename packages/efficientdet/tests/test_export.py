@@ -86,8 +86,9 @@ def test_any_size_with_everything_inside(model: EfficientDet, tmp_path: Path) ->
     exported = load_exported(path, image_size=[256, 384])
     for images in (pictures(1, 256, 384), pictures(2, 512, 256)):
         same(exported.predict(images), model.predict(images, **nms))
-    for size in (300, 128):
-        with pytest.raises(UserError, match=f"image_size={size} x {size}: .*multiples of 128"):
+    for size, near in ((300, 384), (128, 256), (9000, 8192)):
+        told = rf"image_size={size} x {size}: .*multiples of 128 .*image_size=\[{near},{near}\]"
+        with pytest.raises(UserError, match=told):
             load_exported(path, image_size=size)
     with pytest.raises(UserError, match="image_size=256 x 300"):
         exported.predict(pictures(1, 256, 300))
@@ -100,11 +101,21 @@ def test_any_size_with_everything_inside(model: EfficientDet, tmp_path: Path) ->
 
 
 def test_what_was_settled(model: EfficientDet, tmp_path: Path) -> None:
+    """After NMS a higher threshold and fewer detections can still be had, and nothing else."""
     path = tmp_path / "network.pt2"
     write(detector_program(model, nms={"score_threshold": LEAST}), path, "pt2")
     exported = load_exported(path)
-    with pytest.raises(UserError, match=r"nms_iou=0.3: settled when this was exported"):
-        exported.predict(pictures(1), nms_iou=0.3)
+    usual = model.predict(pictures(2), score_threshold=LEAST)
+    high = float(usual[0].scores[20])
+    for settings in ({"score_threshold": high + 1e-3}, {"max_detections": 21}, {"nms_iou": 0.5}):
+        wanted = model.predict(pictures(2), **{"score_threshold": LEAST, **settings})
+        same(exported.predict(pictures(2), **settings), wanted)
+        assert "nms_iou" in settings or len(wanted[0].scores) < len(usual[0].scores)
+    for word, value in (("nms_iou", 0.3), ("score_threshold", 0.01), ("max_detections", 101)):
+        with pytest.raises(UserError, match=f"{word}={value}: .* NMS inside, settled with {word}="):
+            exported.predict(pictures(1), **{word: value})
+    with pytest.raises(TypeError, match="sigma"):
+        exported.predict(pictures(1), sigma=0.3)
     with pytest.raises(UserError, match="image_size=256 x 256: this program takes 128 x 128 alone"):
         load_exported(path, image_size=256)
 

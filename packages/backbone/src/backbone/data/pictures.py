@@ -152,7 +152,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UnreadableError(f"{path} cannot be decoded") from error
+        raise UnreadableError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _decoded(path: Path, content: bytes, *, upright: bool) -> np.ndarray:

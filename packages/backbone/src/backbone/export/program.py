@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
+from math import ceil
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -78,7 +79,7 @@ def check_target(target: str) -> Target:
     missing = [package for package in _NEEDS[known] if not find_spec(package)]
     if missing:
         raise UserError(
-            f"target={target} needs {', '.join(missing)}; `uv sync --extra runtimes` installs it"
+            f"writing {target} needs {', '.join(missing)}; run `uv sync --extra runtimes`"
         )
     return known
 
@@ -108,9 +109,11 @@ def check_size(taken: Mapping[str, Any], size: Sequence[int]) -> None:
             own = " x ".join(map(str, taken["image_size"]))
             raise UserError(f"image_size={height} x {width}: this program takes {own} alone")
     elif any(s % multiple or not taken["least"] <= s <= taken["most"] for s in size):
+        least, most = taken["least"], taken["most"]
+        high, wide = (min(max(ceil(s / multiple) * multiple, least), most) for s in size)
         raise UserError(
             f"image_size={height} x {width}: a program for any size takes multiples of {multiple} "
-            f"pixels from {taken['least']} to {taken['most']}"
+            f"pixels from {least} to {most}, such as image_size=[{high},{wide}]"
         )
 
 

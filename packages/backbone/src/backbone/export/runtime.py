@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 
 from backbone.errors import UserError
-from backbone.export.program import KEY, SUFFIXES, Target, check_size, gist
+from backbone.export.program import KEY, SUFFIXES, Target, check_size, gist, quiet
 from backbone.runtimes import Run, onnx_session, openvino_model, run_onnx, run_openvino
 
 _PACKAGES: dict[Target, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
@@ -45,13 +45,16 @@ def open_program(path: str | Path) -> Opened:
         raise UserError(f"{path}: there is no such file")
     target = targets[path.suffix]
     try:
-        run, told = _OPENERS[target](path)
+        with quiet():
+            run, told = _OPENERS[target](path)
     except ImportError as error:
         raise UserError(
             f"{path} needs {_PACKAGES.get(target, 'torch')}; `uv sync --extra runtimes` installs it"
         ) from error
     except Exception as error:  # each runtime has errors of its own
-        raise UserError(f"{path} cannot be opened: {gist(error)}") from error
+        raise UserError(
+            f"{path} cannot be opened; export or fetch it again: {gist(error)}"
+        ) from error
     if not told:
         raise UserError(f"{path} was not written by this project: it does not say what it holds")
     metadata = json.loads(told)

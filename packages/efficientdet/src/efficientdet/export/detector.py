@@ -1,6 +1,6 @@
 """An exported detector used like the network it was made from."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,24 +74,55 @@ class ExportedDetector:
         Args:
             images: ``(B, 3, H, W)`` uint8; or a picture or several.
             batch_size: pictures at a time, of pictures that are not a batch.
-            settings: of `postprocess`; there are none where NMS is inside the program.
+            settings: of `postprocess`. Where NMS is inside the program, they are what was settled,
+                but for a higher ``score_threshold`` and a smaller ``max_detections``.
 
         Raises:
-            UserError: a setting was settled when it was exported.
+            UserError: a setting was settled otherwise when it was exported.
         """
-        if self.nms is not None and settings:
-            key = min(settings)
-            raise UserError(f"{key}={settings[key]}: settled when this was exported: {self.nms}")
+        if self.nms is not None:
+            check_settled(settings, self.nms)
         if not isinstance(images, Tensor):
             return list(detect(self, images, batch_size=batch_size, **settings))
         outputs = self.run(images)
         if self.nms is not None:
-            boxes, scores, labels, counts = outputs
-            return [
-                Detections(boxes[i, :n], scores[i, :n], labels[i, :n])
-                for i, n in enumerate(counts.tolist())
-            ]
+            chosen = {**self.nms, **settings}
+            return _best(outputs, chosen["score_threshold"], chosen["max_detections"])
         half = len(outputs) // 2
         size = (images.shape[-2], images.shape[-1])
         anchors = known_anchors(self.spec, size, images.device)
         return postprocess(outputs[:half], outputs[half:], anchors, **settings)
+
+
+def check_settled(settings: Mapping[str, Any], settled: Mapping[str, Any]) -> None:
+    """Refuse settings of a program that has NMS inside: only few can be met afterwards.
+
+    Args:
+        settings: of `postprocess`.
+        settled: `ExportedDetector.nms`.
+
+    Raises:
+        UserError: another value than the settled one, but for a higher ``score_threshold`` and
+            a smaller ``max_detections``.
+    """
+    for key, value in settings.items():
+        if key not in settled:
+            raise TypeError(f"{key}={value}: a program with NMS inside has {', '.join(settled)}")
+        own = settled[key]
+        higher = key == "score_threshold" and value > own
+        fewer = key == "max_detections" and 0 < value < own
+        if value != own and not higher and not fewer:
+            raise UserError(
+                f"{key}={value}: this file has NMS inside, settled with {key}={own}; give that, "
+                "or export it with nms=false"
+            )
+
+
+def _best(outputs: Sequence[Tensor], score_threshold: float, count: int) -> list[Detections]:
+    """Return the detections of a program that has NMS inside, the best first."""
+    found = []
+    for boxes, scores, labels, own in zip(*outputs, strict=True):
+        kept = int((scores[: int(own)] >= score_threshold).sum())
+        rows = slice(min(kept, count))
+        found.append(Detections(boxes[rows], scores[rows], labels[rows]))
+    return found

@@ -63,6 +63,13 @@ class Finished(nn.Module):
         self.way = METHODS[closest(method, METHODS, what="method")]
         if self.way.soft:
             raise UserError(f"method={method}: runtimes suppress hard only; leave nms=false")
+        self.settings = {
+            "method": method,
+            "score_threshold": score_threshold,
+            "nms_iou": nms_iou,
+            "max_candidates": max_candidates,
+            "max_detections": max_detections,
+        }
         self.network = network
         self.least = torch.tensor(score_threshold, dtype=torch.float64).logit().item()
         self.nms_iou = nms_iou
@@ -148,7 +155,8 @@ def detector_program(
         multiple=multiple,
     )
     metadata = metadata_of(network, metrics=metrics, license=license)
-    metadata |= {"batch_size": batch_size, "sizes": sizes(size, multiple), "nms": nms}
+    settled = None if finished is None else finished.settings
+    metadata |= {"batch_size": batch_size, "sizes": sizes(size, multiple), "nms": settled}
     outputs = _names(network.spec) if finished is None else DETECTIONS
     return Program(exported, outputs, metadata, TRANSLATIONS)
 
