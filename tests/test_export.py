@@ -9,9 +9,12 @@ import export as tool
 import pytest
 import torch
 from PIL import Image
-from started import run_tool
+from started import ROOT, run_tool
 
-from backbone import EfficientNet, create_model
+import efficientdet
+import efficientnetv2
+from backbone import EfficientNet, create_model, list_models
+from backbone.export.program import SUFFIXES
 from backbone.weights import metadata_of, save_weights
 
 SIZE = 64
@@ -85,6 +88,16 @@ def test_exports_are_compared_and_predict_the_same(
     assert found[0] == found[1] == found[2]
 
 
+def test_every_variant_was_exported_and_compared() -> None:
+    """A network with random weights differs as much from itself in 64 bits as from its exports."""
+    told = json.loads((ROOT / "benchmarks/results/export_variants.json").read_text())["variants"]
+    models = [*efficientdet.list_models(), *efficientnetv2.list_models(), *list_models()]
+    assert set(told) == {*models, *(f"{name} nms" for name in efficientdet.list_models())}
+    for name, row in told.items():
+        for target in SUFFIXES:
+            assert row[target]["difference"] <= 4 * max(row["rounding"], 1e-6), (name, target)
+
+
 def test_what_fails_is_named() -> None:
     """A score may differ by .001 in 32 bits and fall by .01 in 8, rounding apart."""
     row = {"target": "onnx", "differences": {"score": 2e-3, "box": 0.05}, "mAP": 0.298}
@@ -100,7 +113,7 @@ def test_what_fails_is_named() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["target=[onnx,ncnn]"], "target 'ncnn' is unknown; accepted: onnx, pt2, openvino, int8"),
+        (["target=[onnx,wasm]"], "target 'wasm' is unknown; accepted: onnx, pt2, openvino, int8"),
         (
             ["target=TensorRT"],
             "target=TensorRT: it reads what target=onnx writes",

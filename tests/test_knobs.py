@@ -98,7 +98,7 @@ def test_a_profile_shows_steps_and_the_wait_for_them(tmp_path: Path) -> None:
 
 
 def test_what_is_overfitted_is_what_is_scored(tmp_path: Path) -> None:
-    short = ("trainer.max_epochs=4", "report=false")  # shorter than it is until a score
+    short = ("trainer.max_epochs=4", "report=false")
     done = train(tmp_path, *DETECTOR, "trainer=overfit", "overfit=4", *short)
     assert done.returncode == 0, done.stderr
     assert "4 training pictures, not augmented, and scored on the same" in done.stdout

@@ -107,6 +107,16 @@ def test_optuna_is_told_the_scores(tmp_path: Path) -> None:
 
 
 @needs_plugins
+def test_runs_that_joblib_starts_have_workers(tmp_path: Path) -> None:
+    done = run_tool(
+        "train.py", tmp_path, *TINY, "-m", "seed=0,1", f"hydra.sweep.dir={tmp_path}/sweep",
+        "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "data.num_workers=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("sweep/*/checkpoints/best.ckpt"))) == 2
+
+
+@needs_plugins
 def test_a_run_that_fails_fails_the_sweep(tmp_path: Path) -> None:
     sweep = ("sweep=cls", f"hydra.sweep.dir={tmp_path}/sweep", "hydra.sweeper.n_trials=2")
     done = run_tool("train.py", tmp_path, *TINY, *sweep, "task.label_smoothing=2")

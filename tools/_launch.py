@@ -1,6 +1,7 @@
 """What every tool shares: how it starts, and how mistakes are told."""
 
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -139,6 +140,9 @@ def _prepare() -> None:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # which Optuna imports
     register_resolvers()
+    if multiprocessing.get_start_method(allow_none=True) == "loky":
+        # Joblib's launcher started this process, and no worker of a DataLoader starts that way.
+        multiprocessing.set_start_method(None, force=True)
 
 
 def _remove_empty(folder: Path) -> None:

@@ -32,9 +32,6 @@ def begin(config: DictConfig) -> bool:
             )
     if auto:
         config.data.batch_size = SMALLEST
-    if config.overfit is not None and config.trainer.max_epochs is not None:
-        every = config.trainer.check_val_every_n_epoch or 1
-        config.trainer.check_val_every_n_epoch = min(every, config.trainer.max_epochs)
     return auto
 
 

@@ -32,6 +32,9 @@ def train(config: DictConfig) -> float | None:
     if _is_first() and (folder := Path(config.paths.output_dir)).joinpath("checkpoints").exists():
         raise UserError(f"{folder} holds a run already; give hydra.run.dir another folder")
     check_trainer(config.trainer)
+    every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
+    if every and epochs:  # a short training is scored once, at its end
+        config.trainer.check_val_every_n_epoch = min(every, epochs)
     batch_is_open = begin(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data, module, callbacks = _built(config)
