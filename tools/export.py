@@ -18,6 +18,8 @@ from backbone.errors import UserError, closest
 if TYPE_CHECKING:
     from _exporters import Exporter
 
+    from backbone.export.program import Program
+
 log = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
@@ -131,13 +133,15 @@ def _exported(
     from backbone.runtimes import milliseconds
 
     model = exporter.model
+    log.info("tracing %s", model.spec.name)
+    program = exporter.program(nms=config.nms, about=about)
     wanted = exporter.findings(model)
     score = exporter.score(wanted)
     _check_comparison(wanted, score, config, targets)
     rows: list[dict[str, Any]] = []
     runs: dict[str, Any] = {"eager": lambda images: model(model.normalize(images))}
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        written = _written(exporter, config, targets, about, Path(scratch))
+        written = _written(exporter, config, targets, program, Path(scratch))
         for target, files in written.items():
             network = exporter.open(files[0])
             found = exporter.findings(network)
@@ -168,11 +172,7 @@ def _exported(
 
 
 def _written(
-    exporter: "Exporter",
-    config: DictConfig,
-    targets: list[str],
-    about: dict[str, Any],
-    scratch: Path,
+    exporter: "Exporter", config: DictConfig, targets: list[str], program: "Program", scratch: Path
 ) -> dict[str, list[Path]]:
     """Return the files of every target, the program's first."""
     from _exporters import calibrated
@@ -180,8 +180,6 @@ def _written(
     from backbone.export.program import SUFFIXES, check_target, write
     from backbone.export.quantize import quantize
 
-    log.info("tracing %s", exporter.model.spec.name)
-    program = exporter.program(nms=config.nms, about=about)
     stem = scratch / exporter.model.spec.name
     written: dict[str, list[Path]] = {}
     for target in targets:

@@ -294,6 +294,13 @@ def test_broken_archive(tmp_path: Path) -> None:
         create_model(NAME, weights=tmp_path / "a.npz")
 
 
+def test_a_name_without_a_file_may_be_the_hubs() -> None:
+    with pytest.raises(UserError, match=r"no such file.*, or hf-hub:nobody/nothing for the hub"):
+        create_model(NAME, weights="nobody/nothing")
+    with pytest.raises(UserError, match=r"\.pth file$"):
+        create_model(NAME, weights="nobody/nothing.pth")
+
+
 def test_who_reads_other_files_reads_weights(tmp_path: Path) -> None:
     plain, weights = tmp_path / "plain.txt", tmp_path / "own.safetensors"
     plain.touch()

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from backbone.errors import UserError
-from backbone.weights.pretrained import pretrained_file
+from backbone.weights.pretrained import HUB_PREFIX, is_repository, pretrained_file
 from backbone.weights.tensorflow import find_checkpoint, read_checkpoint
 
 # A Lightning checkpoint holds the network under this attribute of its module.
@@ -60,9 +60,10 @@ def read_file(path: str | Path) -> Content:
     if checkpoint is not None:
         return Content(read_checkpoint(checkpoint), official=True)
     if not path.is_file():
+        hub = is_repository(str(path)) and not path.suffix
         raise UserError(
             f"weights={path}: there is no such file; give the path of a checkpoint or of a "
-            ".safetensors or .pth file"
+            f".safetensors or .pth file{f', or {HUB_PREFIX}{path} for the hub' if hub else ''}"
         )
     try:
         if path.suffix == ".safetensors":
