@@ -13,7 +13,9 @@ from PIL import Image
 from started import run_tool
 
 from backbone import create_model as create_classifier
-from efficientdet import create_model
+from backbone.export.program import write
+from efficientdet import create_model, load_model
+from efficientdet.export.program import detector_program
 
 SIZE = 128
 
@@ -72,6 +74,31 @@ def test_a_folder_of_pictures(tmp_path: Path, pictures: Path, detector: Path) ->
         )
         assert drawn.shape == given.shape
         assert not np.array_equal(drawn, given)
+
+
+def test_what_an_export_has_settled_need_not_be_said(
+    tmp_path: Path, pictures: Path, detector: Path
+) -> None:
+    """Its NMS is inside; only a higher threshold can still be asked for."""
+    network = load_model(detector / "checkpoints/best.ckpt")
+    settled = {"method": "fast", "nms_iou": 0.6, "score_threshold": 0.4, "max_detections": 7}
+    program = tmp_path / "network.pt2"
+    write(detector_program(network.eval(), nms=settled), program, "pt2")
+    arguments = (f"weights={program}", f"source={pictures / '12.png'}", "draw=false")
+    scores = {}
+    for name, *given in (("usual",), ("high", "score_threshold=0.6"), ("same", "nms_iou=0.6")):
+        run = tmp_path / name
+        done = run_tool("predict.py", tmp_path, *arguments, *given, f"hydra.run.dir={run}")
+        assert done.returncode == 0, done.stderr
+        found = json.loads((run / "predictions.json").read_text())
+        scores[name] = [entry["score"] for entry in found]
+    (wanted,) = network.predict(pictures / "12.png", **settled)
+    assert scores["usual"] == scores["same"] == pytest.approx(wanted.scores.tolist(), abs=1e-5)
+    assert scores["high"] == [score for score in scores["usual"] if score >= 0.6] != scores["usual"]
+    done = predict(tmp_path, *arguments, "nms_iou=0.3")
+    assert done.returncode == 2
+    assert "nms_iou=0.3: this file has NMS inside, settled with nms_iou=0.6" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_cannot_be_read_is_skipped_and_told(

@@ -44,7 +44,7 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
     choices = [override for override in parsed if _is_group(override)]
     for override in choices:
         if not override.is_delete():
-            _check_choices(str(override.key_or_group), override.value())
+            _check_group(str(override.key_or_group), override.value())
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         chosen = [str(o.input_line) for o in choices if not o.is_sweep_override()]
         config = compose(config_name, chosen, return_hydra_config=True)
@@ -52,7 +52,7 @@ def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
             _check_fit(config)
         keys = dict(_leaves(config))
     for override in parsed:
-        if override not in choices and not override.is_force_add():
+        if not _is_group(override) and not override.is_force_add():
             _check_value(override, keys)
 
 
@@ -86,7 +86,7 @@ def _is_group(override: Override) -> bool:
     return (CONFIGS / key).is_dir() or key.startswith("hydra/")
 
 
-def _check_choices(group: str, value: Any) -> None:
+def _check_group(group: str, value: Any) -> None:
     options = sorted(p.stem for p in (CONFIGS / group).glob("[!_]*.yaml"))
     for choice in _choices(value):
         _check_choice(group, choice, options or list(_PLUGINS.get(group, ())))
@@ -185,7 +185,7 @@ def _check_kind(key: str, value: Any, default: Any) -> None:
 def _check_folder(key: str, folder: str) -> None:
     """Refuse a folder that cannot be made, at which Hydra would end with a traceback."""
     path = Path(folder.partition("${")[0]).absolute()
-    there = next(part for part in (path, *path.parents) if part.exists())
+    there = next(part for part in (path, *path.parents) if os.path.exists(part))
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"{key}={folder}: {there} is no folder that can be written to")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from _networks import class_names_of, detects, network_of
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from backbone.errors import UserError, closest
@@ -70,6 +71,10 @@ class DetectionViewer:
         if (settled := getattr(model, "nms", None)) is not None:
             from efficientdet.export.detector import check_settled
 
+            given = {word.partition("=")[0] for word in HydraConfig.get().overrides.task}
+            self.settings = {key: config[key] for key in keys if key in given}
+            least = max(config.score_threshold, settled["score_threshold"])
+            self.settings.setdefault("score_threshold", least)
             check_settled(self.settings, settled)
         self.results: list[dict[str, Any]] = []
         self._numbers = numbers

@@ -76,7 +76,8 @@ def _checked(config: DictConfig) -> list[str]:
 
     targets = [config.target] if isinstance(config.target, str) else list(config.target or [])
     if not targets:
-        raise UserError("target=[]: expected onnx, pt2, openvino, int8, or several of them")
+        known = ", ".join((*SUFFIXES, INT8))
+        raise UserError(f"target=[]: expected {known}, or several of them")
     for target in map(str, targets):
         if target.lower() in OTHERS:
             raise UserError(
@@ -145,11 +146,10 @@ def _exported(
         for target, files in written.items():
             network = exporter.open(files[0])
             found = exporter.findings(network)
-            row = {"target": target, "file": files[0].name, "bytes": _bytes(files)}
-            row["differences"] = exporter.differences(wanted, found)
-            row[exporter.metric] = exporter.score(found)
-            row["failed"] = _failed(row, exporter.metric, score)
-            rows.append(row)
+            told = {"target": target, "file": files[0].name, "bytes": _bytes(files)}
+            told["differences"] = exporter.differences(wanted, found)
+            told[exporter.metric] = exporter.score(found)
+            rows.append({**told, "failed": _failed(told, exporter.metric, score)})
             runs[target] = network.run
         shape = (config.batch_size or 1, len(model.mean), *exporter.image_size)
         image = torch.randint(0, 256, shape, dtype=torch.uint8)
@@ -261,8 +261,13 @@ def _tell(told: Mapping[str, Any]) -> None:
     for cells in shown:
         line = "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
         log.info("%s", line.rstrip())
-    shape = " x ".join(map(str, told["shape"]))
-    log.info("ms: a run at %s; +-: the most that %d pictures differ", shape, told["pictures"])
+    log.info(
+        "ms: a run at %s; +-: the most that %d pictures differ", _shape(told), told["pictures"]
+    )
+
+
+def _shape(told: Mapping[str, Any]) -> str:
+    return " x ".join(map(str, told["shape"]))
 
 
 def _report(folder: Path, told: Mapping[str, Any], config: DictConfig) -> None:
@@ -271,9 +276,8 @@ def _report(folder: Path, told: Mapping[str, Any], config: DictConfig) -> None:
     from backbone.timing.machine import describe
 
     columns, rows = _table(told)
-    shape = " x ".join(map(str, told["shape"]))
     note = (
-        f"Milliseconds are the median of {ROUNDS} runs in turns at {shape}"
+        f"Milliseconds are the median of {ROUNDS} runs in turns at {_shape(told)}"
         f"{', NMS of the exports included' if told['nms'] else ', without post-processing'}."
     )
     parts: list[Part] = [Table("Each in its own runtime", columns, rows, note)]

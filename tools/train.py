@@ -33,8 +33,9 @@ def train(config: DictConfig) -> float | None:
         raise UserError(f"{folder} holds a run already; give hydra.run.dir another folder")
     check_trainer(config.trainer)
     every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
-    if every and epochs:  # a short training is scored once, at its end
-        config.trainer.check_val_every_n_epoch = min(every, epochs)
+    if every and epochs and every > epochs:
+        log.info("scored once, at its end: trainer.check_val_every_n_epoch=%d", epochs)
+        config.trainer.check_val_every_n_epoch = epochs
     batch_is_open = begin(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
     data, module, callbacks = _built(config)
@@ -119,11 +120,9 @@ def _scored(config: DictConfig, trainer: "Trainer", module: Any, data: Any) -> f
     checkpoint: Any = trainer.checkpoint_callback
     if checkpoint.best_model_score is None:
         log.warning(
-            "never scored, as %d epochs with trainer.check_val_every_n_epoch=%s (and "
-            "limit_val_batches=%s) leave no validation; last.ckpt holds the weights",
-            config.trainer.max_epochs or -1,
-            config.trainer.check_val_every_n_epoch,
-            config.trainer.limit_val_batches,
+            "never scored, as trainer.limit_val_batches=%s, max_steps=%s and max_time=%s leave no "
+            "validation; last.ckpt holds the weights",
+            *(config.trainer.get(key) for key in ("limit_val_batches", "max_steps", "max_time")),
         )
         return None
     score, best = float(checkpoint.best_model_score), checkpoint.best_model_path

@@ -295,8 +295,9 @@ def test_broken_archive(tmp_path: Path) -> None:
 
 
 def test_a_name_without_a_file_may_be_the_hubs() -> None:
-    with pytest.raises(UserError, match=r"no such file.*, or hf-hub:nobody/nothing for the hub"):
-        create_model(NAME, weights="nobody/nothing")
+    for name in ("nobody/nothing", "timm/lite0.ra_in1k"):
+        with pytest.raises(UserError, match=rf"no such file.*, or hf-hub:{name} for the hub"):
+            create_model(NAME, weights=name)
     with pytest.raises(UserError, match=r"\.pth file$"):
         create_model(NAME, weights="nobody/nothing.pth")
 

@@ -114,7 +114,7 @@ def test_what_was_settled(model: EfficientDet, tmp_path: Path) -> None:
     for word, value in (("nms_iou", 0.3), ("score_threshold", 0.01), ("max_detections", 101)):
         with pytest.raises(UserError, match=f"{word}={value}: .* NMS inside, settled with {word}="):
             exported.predict(pictures(1), **{word: value})
-    with pytest.raises(TypeError, match="sigma"):
+    with pytest.raises(UserError, match=r"sigma=0.3: a program with NMS inside has method"):
         exported.predict(pictures(1), sigma=0.3)
     with pytest.raises(UserError, match="image_size=256 x 256: this program takes 128 x 128 alone"):
         load_exported(path, image_size=256)

@@ -174,7 +174,7 @@ def known_fields(values: Mapping[str, Any]) -> Iterator[None]:
     except (KeyError, TypeError) as error:
         raise UserError(
             f"the stored network {values.get('name')} does not have the fields of this version "
-            f"({error}); use the version that wrote it, or a newer one"
+            f"({error}); use the version that wrote it"
         ) from error
 
 

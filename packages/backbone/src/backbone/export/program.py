@@ -199,11 +199,12 @@ def _write(program: Program, path: Path, target: Target) -> list[Path]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what exporters say of their own insides, which is hundreds of lines."""
-    logging.disable(logging.WARNING)
+    """Leave out what exporters and runtimes say of their own insides, often hundreds of lines."""
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

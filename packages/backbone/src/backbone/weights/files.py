@@ -60,7 +60,8 @@ def read_file(path: str | Path) -> Content:
     if checkpoint is not None:
         return Content(read_checkpoint(checkpoint), official=True)
     if not path.is_file():
-        hub = is_repository(str(path)) and not path.suffix
+        ours = path.parent.is_dir() or path.suffix in (".ckpt", ".safetensors", ".pth", ".pt")
+        hub = is_repository(str(path)) and not ours
         raise UserError(
             f"weights={path}: there is no such file; give the path of a checkpoint or of a "
             f".safetensors or .pth file{f', or {HUB_PREFIX}{path} for the hub' if hub else ''}"

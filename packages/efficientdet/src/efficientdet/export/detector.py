@@ -86,8 +86,8 @@ class ExportedDetector:
             return list(detect(self, images, batch_size=batch_size, **settings))
         outputs = self.run(images)
         if self.nms is not None:
-            chosen = {**self.nms, **settings}
-            return _best(outputs, chosen["score_threshold"], chosen["max_detections"])
+            least, most = settings.get("score_threshold", 0.0), settings.get("max_detections")
+            return _best(outputs, least, most)
         half = len(outputs) // 2
         size = (images.shape[-2], images.shape[-1])
         anchors = known_anchors(self.spec, size, images.device)
@@ -103,11 +103,11 @@ def check_settled(settings: Mapping[str, Any], settled: Mapping[str, Any]) -> No
 
     Raises:
         UserError: another value than the settled one, but for a higher ``score_threshold`` and
-            a smaller ``max_detections``.
+            a smaller ``max_detections``; or a setting of soft suppression.
     """
     for key, value in settings.items():
         if key not in settled:
-            raise TypeError(f"{key}={value}: a program with NMS inside has {', '.join(settled)}")
+            raise UserError(f"{key}={value}: a program with NMS inside has {', '.join(settled)}")
         own = settled[key]
         higher = key == "score_threshold" and value > own
         fewer = key == "max_detections" and 0 < value < own
@@ -118,11 +118,10 @@ def check_settled(settings: Mapping[str, Any], settled: Mapping[str, Any]) -> No
             )
 
 
-def _best(outputs: Sequence[Tensor], score_threshold: float, count: int) -> list[Detections]:
+def _best(outputs: Sequence[Tensor], least: float, most: int | None) -> list[Detections]:
     """Return the detections of a program that has NMS inside, the best first."""
     found = []
-    for boxes, scores, labels, own in zip(*outputs, strict=True):
-        kept = int((scores[: int(own)] >= score_threshold).sum())
-        rows = slice(min(kept, count))
+    for boxes, scores, labels, count in zip(*outputs, strict=True):
+        rows = slice(int((scores[: int(count)][:most] >= least).sum()))
         found.append(Detections(boxes[rows], scores[rows], labels[rows]))
     return found
