@@ -7,6 +7,7 @@ import _launch
 import _overrides
 import pytest
 import timm
+from _runs import pictures_of
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
@@ -231,3 +232,9 @@ def test_an_interruption_is_one_word(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit, match="130"), _launch.mistakes_told():
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "stopped\n"
+
+
+def test_drawn_pictures_are_called_so() -> None:
+    """Their folder is the cache's, which says nothing."""
+    assert pictures_of(composed()) == "drawn figures" == pictures_of(composed("task=cls"))
+    assert pictures_of(composed("data=voc", "data.root=/owls")) == "/owls"

@@ -107,6 +107,12 @@ def as_trained(config: DictConfig) -> DictConfig:
     return config
 
 
+def pictures_of(config: DictConfig) -> str:
+    """Return what a configuration's pictures are called: their folder, unless they are drawn."""
+    root = config.data.root
+    return "drawn figures" if root in (None, config.paths.cache_dir) else str(root)
+
+
 def _config(run: Path) -> DictConfig:
     path = run / "config.yaml"
     if not path.is_file():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _launch import mistakes_told, run
-from _runs import as_trained, implied, run_of
+from _runs import as_trained, implied, pictures_of, run_of
 from omegaconf import DictConfig, OmegaConf
 
 from backbone.errors import UserError, closest
@@ -162,7 +162,7 @@ def _exported(
         "architecture": model.spec.name,
         "weights": str(config.weights),
         "pictures": len(wanted),
-        "of": str(config.data.root or "drawn figures"),
+        "of": pictures_of(config),
         "shape": list(image.shape),
         "nms": bool(config.nms),
         "metric": exporter.metric,
@@ -233,7 +233,7 @@ def _table(told: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows of what was exported, PyTorch's own first."""
     metric = told["metric"]
     kinds = list(told["exports"][0]["differences"])
-    named = [f"largest difference: {kind}{UNITS.get(kind, '')}" for kind in kinds]
+    named = [f"+-{kind}{UNITS.get(kind, '')}" for kind in kinds]
     columns = ["target", "MB", "ms", *named, metric, ""]
     rows = [["PyTorch", "", f"{told['eager']['milliseconds']:.1f}", *([""] * len(kinds))]]
     rows[0] += [_number(told["eager"][metric]), ""]
@@ -256,7 +256,7 @@ def _bytes(files: list[Path]) -> int:
 def _tell(told: Mapping[str, Any]) -> None:
     """Print the table."""
     columns, rows = _table(told)
-    shown = [[name.replace("largest difference: ", "+-") for name in columns], *rows]
+    shown = [columns, *rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     for cells in shown:
         line = "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
@@ -278,7 +278,8 @@ def _report(folder: Path, told: Mapping[str, Any], config: DictConfig) -> None:
     columns, rows = _table(told)
     note = (
         f"Milliseconds are the median of {ROUNDS} runs in turns at {_shape(told)}"
-        f"{', NMS of the exports included' if told['nms'] else ', without post-processing'}."
+        f"{', NMS of the exports included' if told['nms'] else ', without post-processing'}; +- is "
+        f"the most that any of {told['pictures']} pictures differs."
     )
     parts: list[Part] = [Table("Each in its own runtime", columns, rows, note)]
     if told["eager"][told["metric"]] is None:

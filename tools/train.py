@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from _doctors import tell_quickly
 from _launch import in_multirun, run
+from _runs import pictures_of
 from _tuning import begin, find_batch, find_rate
 from omegaconf import DictConfig, OmegaConf
 
@@ -140,7 +141,7 @@ def _report(config: DictConfig, trainer: "Trainer", module: Any, data: Any) -> N
 
     path = try_report(
         Path(config.paths.output_dir),
-        title=f"{config.model.name} on {Path(str(config.data.root or 'drawn figures')).name}",
+        title=f"{config.model.name} on {Path(pictures_of(config)).name}",
         module=module,
         data=data,
         config=OmegaConf.to_yaml(config, resolve=True),
