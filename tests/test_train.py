@@ -83,7 +83,16 @@ def test_a_signal_is_no_success_and_says_how_to_go_on(tmp_path: Path, number: in
         sys.executable, str(ROOT / "tools/train.py"), *TINY, "trainer.max_epochs=1000",
         "logger=csv", f"hydra.run.dir={tmp_path / 'run'}", f"paths.cache_dir={tmp_path / 'cache'}",
     ]  # fmt: skip
-    with (tmp_path / "out").open("w") as out, Popen(command, stdout=out, stderr=out) as process:
+
+    def heed() -> (
+        None
+    ):  # what a shell starts in the background, such as these tests, ignores Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    with (
+        (tmp_path / "out").open("w") as out,
+        Popen(command, stdout=out, stderr=out, preexec_fn=heed) as process,
+    ):
         deadline = time.monotonic() + 300
         while process.poll() is None and not last.is_file() and time.monotonic() < deadline:
             time.sleep(0.1)

@@ -35,7 +35,8 @@ def train(config: DictConfig) -> float | None:
     check_trainer(config.trainer)
     every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
     if every and epochs and every > epochs:
-        log.info("scored once, at its end: trainer.check_val_every_n_epoch=%d", epochs)
+        if _is_first():
+            log.info("scored once, at its end: trainer.check_val_every_n_epoch=%d", epochs)
         config.trainer.check_val_every_n_epoch = epochs
     batch_is_open = begin(config)
     pl.seed_everything(config.seed, workers=True, verbose=False)
