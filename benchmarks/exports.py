@@ -29,12 +29,12 @@ from torch import Tensor
 import backbone
 import efficientdet
 import efficientnetv2
-from backbone.errors import UserError
-from backbone.export.classifier import classifier_program
-from backbone.export.program import SUFFIXES, Target, write
-from backbone.runtimes import leaves
-from efficientdet.export.compare import compare
-from efficientdet.export.program import detector_program
+from backbone.classification.export import classifier_program
+from compound.errors import UserError
+from compound.export.engines import leaves
+from compound.export.program import SUFFIXES, Target, write
+from efficientdet.export.detector_program import detector_program
+from efficientdet.export.differences import compare
 
 RESULTS = provenance.ROOT / "benchmarks/results"
 PACKAGES: tuple[Any, ...] = (backbone, efficientnetv2, efficientdet)

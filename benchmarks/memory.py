@@ -61,7 +61,7 @@ def step(name: str, setting: str, batch: int) -> float:
     """Return the gigabytes that one training step takes at its peak."""
     import torch
 
-    from backbone.timing.memory import Peak, limit_data
+    from compound.profiling.memory import Peak, limit_data
     from efficientdet import create_model
     from efficientdet.loss import detection_loss
     from efficientdet.matcher import assign

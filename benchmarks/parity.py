@@ -24,8 +24,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from backbone import EFFICIENTNET, EfficientNet
-from backbone.cost import measure
 from backbone.weights import fill, read_weights
+from compound.profiling.cost import measure
 from efficientdet import create_model as create_detector
 from efficientnetv2 import EFFICIENTNETV2
 

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from efficientdet import EfficientDet, create_model
+from efficientdet.data.datamodule import DetectionData
 from efficientdet.data.dataset import Batch
-from efficientdet.data.module import DetectionData
 from efficientdet.data.splits import coco_splits
-from efficientdet.evaluation import CocoEvaluator, EvaluationOptions
+from efficientdet.evaluation.evaluator import CocoEvaluator, EvaluationOptions
 from efficientdet.module import to_source
 
 ROOT = Path(__file__).parent.parent

@@ -15,9 +15,9 @@ import numpy as np
 import provenance
 from PIL import Image
 
-from backbone.report.page import write_page
+from compound.report.page import write_page
 from efficientdet.data.index import AnnotationIndex
-from efficientdet.evaluation import EvaluationOptions, Results
+from efficientdet.evaluation.evaluator import EvaluationOptions, Results
 from efficientdet.report import detector_sections
 
 PICTURES, OBJECTS, CLASSES, DETECTIONS = 5_000, 36_781, 80, 100

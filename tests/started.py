@@ -16,13 +16,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 HEAVY = (
-    "_launch",  # first: it sets what libraries read when they are loaded
+    "compound.cli.launch",  # first: it sets what libraries read when they are loaded
     "hydra.utils",
     "torch",
     "pytorch_lightning.loggers",
     "tensorboard",
     "wandb",
-    "backbone.module",
+    "backbone.classification.module",
     "efficientdet.module",
     "efficientdet.data.splits",
     "efficientnetv2.module",
@@ -65,7 +65,6 @@ def _server() -> subprocess.Popen[str]:
 
 
 def _serve() -> None:
-    sys.path.insert(0, str(ROOT / "tools"))
     for name in HEAVY:
         import_module(name)
     for line in sys.stdin:

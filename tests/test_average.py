@@ -5,20 +5,20 @@ import json
 from pathlib import Path
 from subprocess import CompletedProcess
 
-import average as tool
 import cv2
 import numpy as np
 import pytest
 import torch
-from _ingredients import common, ingredients
 from omegaconf import OmegaConf
 from started import run_tool
 from torch import nn
 
 import backbone
 import efficientdet
-from backbone.errors import UserError
-from backbone.weights import read_file, save_weights
+from compound.cli import average as tool
+from compound.cli.ingredients import common, ingredients
+from compound.errors import UserError
+from compound.weights import read_file, save_weights
 
 CLASSIFIER = (
     "task=cls",

@@ -6,15 +6,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import _help
-import _launch
-import _overrides
-import benchmark
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from backbone.errors import UserError
+from compound.cli import benchmark
+from compound.cli import help as _help
+from compound.cli import launch as _launch
+from compound.cli import overrides as _overrides
+from compound.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 TINY = (

@@ -11,7 +11,7 @@ import torch
 from started import run_tool
 
 import backbone
-from backbone.weights import save_weights
+from compound.weights import save_weights
 
 ROOT = Path(__file__).parent.parent
 TINY = (

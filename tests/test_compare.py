@@ -5,16 +5,16 @@ import json
 from pathlib import Path
 from subprocess import CompletedProcess
 
-import _help
-import _launch
-import _overrides
-import compare
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from started import run_tool
 
-from backbone.errors import UserError
+from compound.cli import compare
+from compound.cli import help as _help
+from compound.cli import launch as _launch
+from compound.cli import overrides as _overrides
+from compound.errors import UserError
 
 TINY = (
     "rows=none",

@@ -2,17 +2,17 @@
 
 from importlib import import_module
 
-import _help
-import _launch
-import _overrides
 import pytest
 import timm
-from _runs import pictures_of
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from backbone.errors import UserError
 from backbone.specs import EFFICIENTNET
+from compound.cli import help as _help
+from compound.cli import launch as _launch
+from compound.cli import overrides as _overrides
+from compound.cli.runs import pictures_of
+from compound.errors import UserError
 from efficientdet.specs import EFFICIENTDET
 from efficientnetv2.specs import EFFICIENTNETV2
 
@@ -92,7 +92,7 @@ def test_official_recipe_is_the_default_on_imagenet() -> None:
     }  # fmt: skip
     assert (optim.lr, optim.base_batch_size, optim.weight_decay) == (0.016, 256, 1e-5)
     assert (optim.warmup_epochs, optim.decay_biases) == (5, True)
-    assert optim.schedule._target_ == "backbone.train.schedule.warmup_staircase"
+    assert optim.schedule._target_ == "compound.training.schedule.warmup_staircase"
     assert (optim.schedule.decay_rate, optim.schedule.decay_epochs) == (0.97, 2.4)
     assert (config.task.label_smoothing, config.task.mixup, config.task.cutmix) == (0.1, 0, 0)
     assert (config.task.model.dropout, config.task.model.survival) == (0.2, 0.8)
@@ -159,7 +159,7 @@ def test_v2_experiments_hold_the_official_numbers() -> None:
         512,
         0,
     )
-    assert config.optim.schedule._target_ == "backbone.train.schedule.warmup_cosine"
+    assert config.optim.schedule._target_ == "compound.training.schedule.warmup_cosine"
     pictures = 50_000 * (1 - config.data.read.val_fraction)
     assert 10_000 <= config.trainer.max_epochs * (pictures // 512) < 10_100
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import convert
 import effdet
 import numpy as np
 import pytest
@@ -18,10 +17,12 @@ from torch import Tensor, nn
 import backbone
 import efficientdet
 from backbone import EfficientNet
-from backbone.errors import UserError
-from backbone.weights import read_file, read_weights
-from backbone.weights.foreign import to_official
-from backbone.weights.tensorflow import find_checkpoint, from_torch, read_checkpoint
+from backbone.weights import read_weights
+from backbone.weights.interop import to_official
+from compound.cli import convert
+from compound.errors import UserError
+from compound.weights import read_file
+from compound.weights.tensorflow import find_checkpoint, from_torch, read_checkpoint
 from efficientdet import EfficientDet
 from efficientdet.specs import EFFICIENTDET
 from efficientdet.weights import to_official as to_official_detector
@@ -205,7 +206,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("backbone.weights.save_weights", fail)
+    monkeypatch.setattr("compound.weights.save_weights", fail)
     with pytest.raises(OSError, match="disk full"):
         convert._write(model, tmp_path / "a.safetensors", "safetensors", ABOUT)
     assert not list(tmp_path.iterdir())

@@ -20,8 +20,8 @@ from started import ROOT, run_tool
 
 from backbone import create_model as create_classifier
 from backbone import load_model as load_classifier
-from backbone.data.sources import pixels_of
-from backbone.errors import UserError
+from compound.data.sources import pixels_of
+from compound.errors import UserError
 from efficientdet import EfficientDet, create_model, load_model
 from efficientdet.coco_classes import PUBLISHED_ROWS
 from efficientdet.data.shapes import draw_picture
@@ -75,7 +75,7 @@ class TestThresholds:
     def test_equal_to_predict(
         self, method: str, candidates: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        import _demo
+        from compound.cli import demo_networks as _demo
 
         monkeypatch.setattr(_demo, "CANDIDATES", candidates)  # 3069 anchors: all, or the best
         model = detector()
@@ -97,7 +97,7 @@ class TestThresholds:
             assert (len(found.scores) > 0) == (score < 1)
 
     def test_boxes_are_drawn_where_they_are(self, tmp_path: Path) -> None:
-        import _demo
+        from compound.cli import demo_networks as _demo
 
         network = _demo.Detector(detector(), NAMES, least_score=0.05, max_detections=1)
         sight = network.look(pixels_of(drawn_picture(tmp_path / "a.png", 160)))
@@ -305,7 +305,7 @@ def test_the_network_is_chosen(page: sync_api.Page, runs: dict[str, Path], tmp_p
 
 
 def test_without_gradio(monkeypatch: pytest.MonkeyPatch) -> None:
-    import demo
+    from compound.cli import demo
 
     monkeypatch.setattr(demo, "find_spec", lambda _: None)
     with pytest.raises(UserError, match="run `uv sync --extra demo`"):
@@ -326,7 +326,7 @@ def test_without_gradio(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_values_are_checked(
     setting: dict[str, object], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import demo
+    from compound.cli import demo
 
     monkeypatch.chdir(ROOT)
     config = OmegaConf.load(ROOT / "configs/demo.yaml")
@@ -338,7 +338,7 @@ def test_values_are_checked(
 
 
 def test_hosts_are_checked() -> None:
-    import demo
+    from compound.cli import demo
 
     for host, reason in (("192.0.2.1", ".*address.*"), ("no..name", "there is no such address")):
         with (

@@ -8,9 +8,9 @@ import parity_detectors as parity
 import pytest
 import torch
 
-from backbone.errors import UserError
 from backbone.specs import NetSpec
-from backbone.weights.tensorflow import to_torch
+from compound.errors import UserError
+from compound.weights.tensorflow import to_torch
 from efficientdet import create_model
 from efficientdet.specs import EFFICIENTDET
 from efficientdet.weights import _under_our_names

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 from subprocess import CompletedProcess
 
-import export as tool
 import pytest
 import torch
 from PIL import Image
@@ -14,8 +13,9 @@ from started import ROOT, run_tool
 import efficientdet
 import efficientnetv2
 from backbone import EfficientNet, create_model, list_models
-from backbone.export.program import SUFFIXES
-from backbone.weights import metadata_of, save_weights
+from compound.cli import export as tool
+from compound.export.program import SUFFIXES
+from compound.weights import metadata_of, save_weights
 
 SIZE = 64
 

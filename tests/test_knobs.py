@@ -6,10 +6,6 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
-import _help
-import _launch
-import _overrides
-import _tuning
 import numpy as np
 import pytest
 import torch
@@ -18,8 +14,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from started import run_tool
 
-from backbone.data.sampler import Draw
-from backbone.errors import UserError
+from compound.cli import help as _help
+from compound.cli import launch as _launch
+from compound.cli import overrides as _overrides
+from compound.cli import tuning as _tuning
+from compound.data.sampler import Draw
+from compound.errors import UserError
 
 SMALL = (
     "data.read.num_train=24", "data.read.num_val=4", "data.read.picture_size=64",

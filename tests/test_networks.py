@@ -14,8 +14,8 @@ from backbone import EfficientNet
 from backbone.specs import LayerStyle
 from backbone.weights import fill, read_weights
 from backbone.weights.classifier import _under_our_names
-from backbone.weights.files import Content
-from backbone.weights.tensorflow import to_torch
+from compound.weights.files import Content
+from compound.weights.tensorflow import to_torch
 
 TOLERANCE = 1e-4
 

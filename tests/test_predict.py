@@ -13,9 +13,9 @@ from PIL import Image
 from started import run_tool
 
 from backbone import create_model as create_classifier
-from backbone.export.program import write
+from compound.export.program import write
 from efficientdet import create_model, load_model
-from efficientdet.export.program import detector_program
+from efficientdet.export.detector_program import detector_program
 
 SIZE = 128
 

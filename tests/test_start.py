@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from _help import help_text
+
+from compound.cli.help import help_text
 
 TOOLS = Path(__file__).parent.parent / "tools"
 PROGRAM = """

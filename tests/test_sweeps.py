@@ -5,9 +5,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import _help
-import _launch
-import _overrides
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
@@ -16,7 +13,10 @@ from started import run_tool
 from wandb.apis.public.sweeps import _validate_config_and_fill_distribution
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from backbone.errors import UserError
+from compound.cli import help as _help
+from compound.cli import launch as _launch
+from compound.cli import overrides as _overrides
+from compound.errors import UserError
 
 SWEEPS = sorted((Path(__file__).parent.parent / "sweeps").glob("*.yaml"))
 

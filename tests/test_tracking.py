@@ -17,14 +17,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from wandb.util import get_core_path
 
 from backbone import create_model
-from backbone.data.module import ClassificationData
-from backbone.data.shapes import shapes_splits
-from backbone.module import EfficientNetModule
-from backbone.tracking import ClassifierMedia
-from backbone.train.optim import OptimRecipe
-from backbone.train.trackers import WANDB_RUN, FailSafe, wandb_logger
-from backbone.train.vitals import Vitals
-from backbone.train.wandb_run import WandbRun
+from backbone.classification.data.datamodule import ClassificationData
+from backbone.classification.data.figures import shapes_splits
+from backbone.classification.media import ClassifierMedia
+from backbone.classification.module import EfficientNetModule
+from compound.tracking.monitor import Vitals
+from compound.tracking.trackers import WANDB_RUN, FailSafe, wandb_logger
+from compound.tracking.wandb_run import WandbRun
+from compound.training.optim import OptimRecipe
 
 DETECTOR = (
     "task=det",

@@ -23,10 +23,10 @@ from timm.data.dataset import ImageDataset
 from timm.data.loader import fast_collate
 from timm.data.transforms_factory import create_transform
 
-from backbone.data.augment import TrainTransform
-from backbone.data.dataset import ClassificationDataset, collate
-from backbone.data.index import FileIndex
-from backbone.data.sampler import Draw
+from backbone.classification.data.augment import TrainTransform
+from backbone.classification.data.dataset import ClassificationDataset, collate
+from backbone.classification.data.index import FileIndex
+from compound.data.sampler import Draw
 from peers.side_by_side import Row, interleaved
 
 BATCH = 32

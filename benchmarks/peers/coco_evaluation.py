@@ -19,9 +19,9 @@ import torch
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
-from efficientdet.coco_ap import to_coco
 from efficientdet.data.index import AnnotationIndex
-from efficientdet.evaluation import CocoEvaluator
+from efficientdet.evaluation.coco_ap import to_coco
+from efficientdet.evaluation.evaluator import CocoEvaluator
 from efficientdet.postprocess import Detections
 from peers.side_by_side import Row, compared, interleaved
 

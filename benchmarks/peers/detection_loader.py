@@ -24,7 +24,7 @@ from effdet.data.loader import DetectionFastCollate
 from effdet.data.parsers import CocoParserCfg, create_parser
 from effdet.data.transforms import transforms_coco_train
 
-from backbone.data.sampler import Draw
+from compound.data.sampler import Draw
 from efficientdet.data.augment import Augment
 from efficientdet.data.coco import read_coco
 from efficientdet.data.dataset import DetectionDataset, collate

@@ -18,7 +18,7 @@ import torch
 from parity_detectors import effdet_network, with_weights_of
 from torch import Tensor
 
-from backbone.data.pictures import read_picture
+from compound.data.images import read_picture
 from efficientdet import EfficientDet, create_model
 from peers.side_by_side import Row, compared, interleaved
 

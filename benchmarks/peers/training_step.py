@@ -22,7 +22,7 @@ import torch
 from effdet.config import get_efficientdet_config
 from torch import Tensor
 
-from backbone.timing.memory import Peak, keep_memory
+from compound.profiling.memory import Peak, keep_memory
 from efficientdet import create_model
 from efficientdet.loss import detection_loss
 from efficientdet.matcher import assign

@@ -10,7 +10,7 @@ from torchmetrics.functional.classification import (
     multiclass_precision,
 )
 
-from backbone.analysis import ClassAnalysis, Confused, analyse_classes
+from backbone.classification.analysis import ClassAnalysis, Confused, analyse_classes
 
 NAMES = ("cat", "dog", "elk")
 

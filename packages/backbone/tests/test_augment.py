@@ -11,10 +11,10 @@ from PIL import Image
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from backbone.data.augment import EvalTransform, TrainTransform, magnitude, seeded
-from backbone.data.pictures import Box, Decoded, Jpeg, open_picture
-from backbone.data.warps import WARPS
-from backbone.errors import UserError
+from backbone.classification.data.augment import EvalTransform, TrainTransform, magnitude, seeded
+from backbone.classification.data.warps import WARPS
+from compound.data.images import Box, Decoded, Jpeg, open_picture
+from compound.errors import UserError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
 # Both round between the two axes, of which Pillow takes now the one first, now the other.

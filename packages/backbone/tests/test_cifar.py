@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10, CIFAR100
 
-from backbone.data.cifar import cifar_splits
-from backbone.errors import UserError
+from backbone.classification.data.cifar import cifar_splits
+from compound.errors import UserError
 
 
 def write(path: Path, content: dict[str, object]) -> str:

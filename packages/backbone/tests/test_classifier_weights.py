@@ -13,9 +13,10 @@ import torchvision
 from torch import Tensor
 
 from backbone import EFFICIENTNET, Preprocessing, create_model, load_model, scale
-from backbone.errors import UserError
-from backbone.weights import public, save_weights
-from backbone.weights.tensorflow import find_checkpoint, read_checkpoint
+from backbone.weights import download
+from compound.errors import UserError
+from compound.weights import save_weights
+from compound.weights.tensorflow import find_checkpoint, read_checkpoint
 
 NAME = "efficientnet_b0"
 
@@ -153,9 +154,9 @@ def test_imagenet_comes_from_the_hub(
 ) -> None:
     path = write_timm(tmp_path, timm_state)
     seen = []
-    monkeypatch.setattr(public, "try_to_load_from_cache", lambda *a: None)
-    monkeypatch.setattr(public, "get_hf_file_metadata", lambda url: None)
-    monkeypatch.setattr(public, "hf_hub_download", lambda *a: seen.append(a) or str(path))
+    monkeypatch.setattr(download, "try_to_load_from_cache", lambda *a: None)
+    monkeypatch.setattr(download, "get_hf_file_metadata", lambda url: None)
+    monkeypatch.setattr(download, "hf_hub_download", lambda *a: seen.append(a) or str(path))
     model = create_model(NAME, weights=asked)
     assert seen == [(repository, "model.safetensors")]
     assert torch.equal(model.head.conv.weight, timm_state["conv_head.weight"])
@@ -185,8 +186,8 @@ def test_without_a_network_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatc
     def refuse(url: str) -> None:
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr(public, "try_to_load_from_cache", lambda *a: None)
-    monkeypatch.setattr(public, "get_hf_file_metadata", refuse)
+    monkeypatch.setattr(download, "try_to_load_from_cache", lambda *a: None)
+    monkeypatch.setattr(download, "get_hf_file_metadata", refuse)
     with pytest.raises(
         UserError, match=r"tf_efficientnet_b0\.ns_jft_in1k.*HF_HOME.*called tf_efficientnet_b0"
     ):
@@ -209,7 +210,7 @@ def test_packages_hold_lite_weights(variant: str) -> None:
 def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="packages exist for efficientnet_lite0, lite1 and lite2"):
         create_model(NAME, weights="package")
-    monkeypatch.setattr(public, "find_spec", lambda name: None)
+    monkeypatch.setattr(download, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="uv sync --extra lite"):
         create_model("efficientnet_lite0", weights="package")
 

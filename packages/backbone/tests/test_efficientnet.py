@@ -5,8 +5,8 @@ import torch
 
 from backbone import EFFICIENTNET, EfficientNet, EfficientNetTrunk, create_model
 from backbone.blocks import FusedMBConv, MBConv
-from backbone.errors import UserError
 from backbone.specs import LayerStyle, StageSpec
+from compound.errors import UserError
 
 SIZES = [(224, 224), (131, 97)]
 

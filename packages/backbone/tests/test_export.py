@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from backbone import EfficientNet, create_model, load_exported
-from backbone.errors import UserError
-from backbone.export import program as programs
-from backbone.export.classifier import classifier_program
-from backbone.export.compare import compare
-from backbone.export.program import SUFFIXES, Program, Target, check_target, write
-from backbone.export.quantize import quantize
-from backbone.export.runtime import open_program
-from backbone.predictor import Guesses
+from backbone.classification.differences import compare
+from backbone.classification.export import classifier_program
+from backbone.classification.predictor import Guesses
+from compound.errors import UserError
+from compound.export import program as programs
+from compound.export.program import SUFFIXES, Program, Target, check_target, write
+from compound.export.quantize import quantize
+from compound.export.runtime import open_program
 
 SIZE = 64
 NAMES = ("a", "b", "c", "d", "e")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from backbone.data.drawing import CLASSES
-from backbone.data.shapes import shapes_splits
-from backbone.errors import UserError
+from backbone.classification.data.figures import shapes_splits
+from compound.data.drawing import CLASSES
+from compound.errors import UserError
 
 
 def test_pictures_follow_from_the_seed_alone() -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbone.data.folders import folder_splits
-from backbone.data.index import FileIndex
-from backbone.errors import UserError
+from backbone.classification.data.folders import folder_splits
+from backbone.classification.data.index import FileIndex
+from compound.errors import UserError
 
 
 def fill(folder: Path, count: int, *, start: int = 0) -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from backbone.data.index import ArrayIndex, hold_out
-from backbone.errors import UserError
+from backbone.classification.data.index import ArrayIndex, hold_out
+from compound.errors import UserError
 
 
 def index_of(*labels: int) -> ArrayIndex:

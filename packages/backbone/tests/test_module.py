@@ -14,15 +14,15 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from timm.optim import RMSpropTF
 
 from backbone import create_model, load_model
-from backbone.data.dataset import Batch
-from backbone.data.module import ClassificationData
-from backbone.data.shapes import shapes_splits
-from backbone.errors import UserError
-from backbone.module import EfficientNetModule
-from backbone.train.batch_norm import BatchNormSchedule
-from backbone.train.ema import Ema
-from backbone.train.optim import OptimRecipe
-from backbone.train.schedule import warmup_staircase
+from backbone.classification.data.datamodule import ClassificationData
+from backbone.classification.data.dataset import Batch
+from backbone.classification.data.figures import shapes_splits
+from backbone.classification.module import EfficientNetModule
+from compound.errors import UserError
+from compound.training.batch_norm import BatchNormSchedule
+from compound.training.ema import Ema
+from compound.training.optim import OptimRecipe
+from compound.training.schedule import warmup_staircase
 
 SIZE = 32
 RMSPROP = OptimRecipe(
@@ -272,7 +272,7 @@ def test_compiling_waits_for_the_norms_and_changes_nothing(
         original(self, backend="eager")
 
     monkeypatch.setattr(torch.nn.Module, "compile", compile_eagerly)
-    monkeypatch.setattr("backbone.module.WARMUP_BATCHES", 3)
+    monkeypatch.setattr("backbone.classification.module.WARMUP_BATCHES", 3)
     # Which a compiler does not take, and which rounds otherwise than autograd's own.
     monkeypatch.setattr("backbone.layers.norm_act", lambda x, norm, act: act(norm(x)))
     states = []

@@ -5,8 +5,8 @@ import timm
 import torch
 
 from backbone import EFFICIENTNET, EfficientNetTrunk, NetSpec, Pyramid
-from backbone.errors import UserError
 from backbone.pyramid import TimmPyramid, find_backbone
+from compound.errors import UserError
 
 
 def test_timms_features() -> None:

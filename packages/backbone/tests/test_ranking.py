@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from backbone.ranking import RankingCollector, scores_of, write_ranking
+from backbone.classification.ranking import RankingCollector, scores_of, write_ranking
 
 
 def test_the_likeliest_classes_are_kept_in_order_of_the_pictures(tmp_path: Path) -> None:

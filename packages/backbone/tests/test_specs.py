@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from backbone.efficientnet import EfficientNet
-from backbone.errors import UserError
 from backbone.models import create_model
 from backbone.specs import BASELINE, EFFICIENTNET, NetSpec, scale
+from compound.errors import UserError
 
 # name: trainable parameters, also without head and classifier (official tests for B0 to B7)
 PARAMETERS = {

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from timm.data import auto_augment as timm_ops
 
-from backbone.data.warps import WARPS
+from backbone.classification.data.warps import WARPS
 
 RESAMPLING = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 FILL = (10, 128, 250)

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from backbone.errors import UserError
-from backbone.weights import check_fit, read_file
+from compound.errors import UserError
+from compound.weights import check_fit, read_file
 
 
 def network(seed: int = 0) -> nn.Module:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbone.data.pictures import Decoded, Jpeg, open_picture
+from compound.data.images import Decoded, Jpeg, open_picture
 from efficientdet.data.augment import PAD_COLOUR, Augment, ScaleJitter, fitted_size
 from efficientdet.data.operations import Picture, grid_mask
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.transforms import functional as F
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.data import operations as ops
 from efficientdet.data.autoaugment import POLICIES, RANDAUGMENT, Policy, apply_operation
 from efficientdet.data.operations import Picture

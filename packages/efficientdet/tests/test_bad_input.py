@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from PIL import Image
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.data.coco import read_coco
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.data.openimages import read_openimages

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.data.coco import read_coco
 from efficientdet.data.index import AnnotationIndex
 

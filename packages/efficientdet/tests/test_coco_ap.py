@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from efficientdet.data.index import AnnotationIndex
-from efficientdet.evaluation import CocoEvaluator, CocoScores, EvaluationOptions
+from efficientdet.evaluation.evaluator import CocoEvaluator, CocoScores, EvaluationOptions
 
 
 def score(index: AnnotationIndex, results: np.ndarray, backend: str) -> CocoScores:

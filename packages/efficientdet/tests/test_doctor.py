@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbone.doctor.diagnosis import Options
-from backbone.doctor.files import Looks
+from compound.doctor.diagnosis import Options
+from compound.doctor.files import Looks
 from efficientdet.data.coco import read_coco
+from efficientdet.data.datamodule import DetectionData
 from efficientdet.data.dataset import find_problem
 from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
-from efficientdet.data.module import DetectionData
 from efficientdet.data.splits import coco_splits, voc_splits
 from efficientdet.doctor.boxes import as_seen, box_findings
 from efficientdet.doctor.detector import diagnose
+from efficientdet.doctor.fast_checks import check_quickly, index_findings
 from efficientdet.doctor.lists import list_findings
 from efficientdet.doctor.orientation import orientation_findings
-from efficientdet.doctor.quick import check_quickly, index_findings
-from efficientdet.doctor.truth import truth_findings
-from efficientdet.evaluation import EvaluationOptions
+from efficientdet.doctor.self_check import truth_findings
+from efficientdet.evaluation.evaluator import EvaluationOptions
 from efficientdet.specs import EFFICIENTDET
 
 Box = tuple[float, float, float, float]

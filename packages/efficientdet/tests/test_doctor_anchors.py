@@ -11,8 +11,8 @@ import yaml
 from effdet.anchors import Anchors
 from torchvision.ops import box_iou
 
-from backbone.errors import UserError
-from backbone.weights import read_file
+from compound.errors import UserError
+from compound.weights import read_file
 from efficientdet.anchors import make_anchors
 from efficientdet.doctor.coverage import (
     AnchorShapes,
@@ -153,7 +153,7 @@ def test_proposal_is_taken_by_a_model_and_travels_with_it() -> None:
 
 
 def test_checkpoints_keep_anchors_and_older_ones_have_the_published(tmp_path: Any) -> None:
-    from backbone.weights.files import save_weights
+    from compound.weights.files import save_weights
 
     model = create_model("efficientdet_lite0", num_classes=2, image_size=64, **to_dict(FREE))
     path = tmp_path / "own.safetensors"

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from backbone.errors import UserError
-from backbone.folding import fold
+from compound.errors import UserError
+from compound.export.folding import fold
 from efficientdet import Detections, EfficientDet, create_model
 from efficientdet.bifpn import FusionNode
 from efficientdet.heads import Head

@@ -15,10 +15,10 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from backbone.errors import UserError
-from efficientdet.coco_ap import METRICS, to_coco
+from compound.errors import UserError
 from efficientdet.data.index import AnnotationIndex
-from efficientdet.evaluation import (
+from efficientdet.evaluation.coco_ap import METRICS, to_coco
+from efficientdet.evaluation.evaluator import (
     CocoEvaluator,
     CocoScores,
     EvaluationOptions,
@@ -235,8 +235,8 @@ def test_module_scores_as_configured(
     # Here, because the second process of another test is spared the time.
     import pytorch_lightning as pl
 
-    from backbone.train.optim import OptimRecipe
-    from efficientdet.data.module import DetectionData
+    from compound.training.optim import OptimRecipe
+    from efficientdet.data.datamodule import DetectionData
     from efficientdet.module import EfficientDetModule
 
     data = DetectionData(
@@ -256,7 +256,8 @@ def test_module_scores_as_configured(
     )
     prepared = []
     monkeypatch.setattr(
-        "efficientdet.coco_ap.to_coco", lambda *given: prepared.append(1) or to_coco(*given)
+        "efficientdet.evaluation.coco_ap.to_coco",
+        lambda *given: prepared.append(1) or to_coco(*given),
     )
     for _ in range(2):
         (scores,) = trainer.validate(module, datamodule=data, verbose=False)

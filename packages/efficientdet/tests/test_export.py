@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbone.errors import UserError
-from backbone.export.program import _NEEDS, SUFFIXES, Program, Target, write
-from backbone.export.runtime import open_program
+from compound.errors import UserError
+from compound.export.program import _NEEDS, SUFFIXES, Program, Target, write
+from compound.export.runtime import open_program
 from efficientdet import Detections, EfficientDet, create_model, load_exported
-from efficientdet.export.compare import compare
-from efficientdet.export.program import detector_program
+from efficientdet.export.detector_program import detector_program
+from efficientdet.export.differences import compare
 from efficientdet.export.suppress import suppress
 
 SIZE, LEAST = 128, 0.05

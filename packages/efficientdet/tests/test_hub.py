@@ -11,8 +11,8 @@ from huggingface_hub import ModelCard
 from torch import Tensor, nn
 
 from backbone import EfficientNet
-from backbone.errors import UserError
-from backbone.weights import metadata_of, read_file
+from compound.errors import UserError
+from compound.weights import metadata_of, read_file
 from efficientdet import EfficientDet, create_model
 
 NAMES = ["cat", "dog", "owl"]

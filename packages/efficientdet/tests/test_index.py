@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
 
 Box = tuple[float, float, float, float]

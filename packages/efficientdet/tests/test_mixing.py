@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from backbone.data.sampler import Draw
+from compound.data.sampler import Draw
 from efficientdet.data.augment import Augment
 from efficientdet.data.dataset import Batch, DetectionDataset, collate
 from efficientdet.data.index import AnnotationIndex

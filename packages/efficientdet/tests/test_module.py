@@ -14,15 +14,15 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from timm.optim import Lamb
 
-from backbone.errors import UserError
-from backbone.train.batch_norm import BatchNormSchedule
-from backbone.train.ema import Ema
-from backbone.train.optim import OptimRecipe
+from compound.errors import UserError
+from compound.training.batch_norm import BatchNormSchedule
+from compound.training.ema import Ema
+from compound.training.optim import OptimRecipe
 from efficientdet import load_model
+from efficientdet.data.datamodule import DetectionData
 from efficientdet.data.index import AnnotationIndex
-from efficientdet.data.module import DetectionData
 from efficientdet.data.splits import voc_splits
-from efficientdet.evaluation import METRICS
+from efficientdet.evaluation.evaluator import METRICS
 from efficientdet.module import EfficientDetModule, to_source
 from efficientdet.postprocess import Detections
 
@@ -183,7 +183,7 @@ def test_rate_follows_the_batch_and_gradients_are_clipped(
 def test_too_many_unreadable_pictures_stop_the_run(
     shapes: dict[str, AnnotationIndex], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backbone.train.unreadable.MAX_UNREADABLE", 1)
+    monkeypatch.setattr("compound.training.unreadable.MAX_UNREADABLE", 1)
     data = data_of(shapes)
     module = module_of(data)
     batch = next(iter(data.val_dataloader()))._replace(unreadable=["a.jpg cannot be decoded"])

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbone.train.ema import Ema
-from backbone.train.optim import OptimRecipe, clip_each, parameter_groups
-from backbone.train.schedule import warmup_cosine
-from backbone.weights.tensorflow import to_torch
+from compound.training.ema import Ema
+from compound.training.optim import OptimRecipe, clip_each, parameter_groups
+from compound.training.schedule import warmup_cosine
+from compound.weights.tensorflow import to_torch
 from efficientdet import EfficientDet, create_model
 from efficientdet.anchors import make_anchors
 from efficientdet.loss import detection_loss

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.data.splits import openimages_splits
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms, nms
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.anchors import make_anchors
 from efficientdet.boxes import decode
 from efficientdet.matcher import assign

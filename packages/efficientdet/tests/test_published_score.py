@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 import torch
 from torchvision.ops import box_iou
 
-from backbone.train.optim import OptimRecipe
-from efficientdet.data.module import DetectionData
+from compound.training.optim import OptimRecipe
+from efficientdet.data.datamodule import DetectionData
 from efficientdet.data.splits import coco_splits
 from efficientdet.module import EfficientDetModule
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbone.report.page import Gallery, Heatmap, Numbers, Section, Table, Text
+from compound.report.page import Gallery, Heatmap, Numbers, Section, Table, Text
 from efficientdet.data.index import ObjectRecord, PictureRecord, build_index
-from efficientdet.evaluation import EvaluationOptions, Results
+from efficientdet.evaluation.evaluator import EvaluationOptions, Results
 from efficientdet.report import detector_sections
 
 NAMES = ("cat", "dog")

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.data import shapes
 from efficientdet.data.coco import read_coco
 from efficientdet.data.index import AnnotationIndex

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from backbone.errors import UserError
 from backbone.specs import BASELINE
+from compound.errors import UserError
 from efficientdet.anchors import make_anchors
 from efficientdet.models import create_model
 from efficientdet.specs import EFFICIENTDET, DetSpec, both_sides

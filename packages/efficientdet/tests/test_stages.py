@@ -1,9 +1,9 @@
 """What the stages of a progressive training show a detector."""
 
-from backbone.data.sampler import Draw
-from backbone.stages import Stage
+from compound.data.sampler import Draw
+from compound.stages import Stage
+from efficientdet.data.datamodule import DetectionData
 from efficientdet.data.index import AnnotationIndex
-from efficientdet.data.module import DetectionData
 
 
 def test_stages_change_size_magnitude_and_mixup(shapes: dict[str, AnnotationIndex]) -> None:

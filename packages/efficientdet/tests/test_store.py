@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from backbone.data.sampler import Draw
-from backbone.errors import UserError
+from compound.data.sampler import Draw
+from compound.errors import UserError
 from efficientdet.data.augment import Augment
 from efficientdet.data.coco import read_coco
 from efficientdet.data.dataset import DetectionDataset, collate, without_empty
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.data.splits import coco_splits
 from efficientdet.data.store import stored
-from efficientdet.evaluation import CocoEvaluator
+from efficientdet.evaluation.evaluator import CocoEvaluator
 from efficientdet.postprocess import Detections
 
 

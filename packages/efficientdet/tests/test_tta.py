@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet import create_model
 from efficientdet.anchors import make_anchors
 from efficientdet.boxes import encode

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from backbone.visualize import colour
+from compound.visualize import colour
 from efficientdet import Detections
 from efficientdet.visualize import draw
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.data.voc import read_voc
 
 SIZE = "<size><width>100</width><height>50</height></size>"

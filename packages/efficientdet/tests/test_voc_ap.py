@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from efficientdet.data.index import AnnotationIndex
-from efficientdet.evaluation import CocoEvaluator, EvaluationOptions
-from efficientdet.voc_ap import voc_ap
+from efficientdet.evaluation.evaluator import CocoEvaluator, EvaluationOptions
+from efficientdet.evaluation.voc_ap import voc_ap
 
 
 def index_of(objects: list[tuple[int, int, int, bool]]) -> AnnotationIndex:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.postprocess import Detections
 from efficientdet.wbf import fuse
 

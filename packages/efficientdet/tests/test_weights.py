@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from backbone.errors import UserError
 from backbone.specs import Preprocessing
-from backbone.weights import save_weights
-from efficientdet import EfficientDet, create_model, load_model, public, to_effdet
+from compound.errors import UserError
+from compound.weights import save_weights
+from efficientdet import EfficientDet, create_model, load_model, to_effdet
+from efficientdet import download as public
 from efficientdet.coco_classes import COCO_CATEGORIES, PUBLISHED_ROWS
 from efficientdet.weights import read_weights
 

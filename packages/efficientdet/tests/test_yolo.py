@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.data.coco import read_coco
 from efficientdet.data.splits import yolo_splits
 from efficientdet.data.yolo import read_yolo

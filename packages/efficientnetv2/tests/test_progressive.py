@@ -11,16 +11,16 @@ import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 
-from backbone.data.module import ClassificationData
-from backbone.data.shapes import shapes_splits
-from backbone.errors import UserError
-from backbone.module import EfficientNetModule
-from backbone.train.batch_norm import BatchNormSchedule
-from backbone.train.clock import epochs_done
-from backbone.train.ema import Ema
-from backbone.train.optim import OptimRecipe
-from backbone.train.resume import check_resumable
-from backbone.train.schedule import warmup_cosine
+from backbone.classification.data.datamodule import ClassificationData
+from backbone.classification.data.figures import shapes_splits
+from backbone.classification.module import EfficientNetModule
+from compound.errors import UserError
+from compound.training.batch_norm import BatchNormSchedule
+from compound.training.ema import Ema
+from compound.training.epoch_time import epochs_done
+from compound.training.optim import OptimRecipe
+from compound.training.resume import check_resumable
+from compound.training.schedule import warmup_cosine
 from efficientnetv2 import create_model
 from efficientnetv2.module import EfficientNetV2Module
 from efficientnetv2.progressive import ProgressiveLearning

@@ -2,8 +2,8 @@
 
 import pytest
 
-from backbone.errors import UserError
-from backbone.stages import Progression, Stage
+from compound.errors import UserError
+from compound.stages import Progression, Stage
 from efficientnetv2.recipes import recipe, sized_recipe
 from efficientnetv2.schedule import (
     constant_memory,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from backbone import EfficientNet
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientnetv2 import EFFICIENTNETV2, create_model, list_models
 
 # name: trainable parameters, and all with the norms' statistics (official unit test)

@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from backbone.classification.export import load_exported as load_exported
     from backbone.efficientnet import EfficientNet as EfficientNet
     from backbone.efficientnet import EfficientNetTrunk as EfficientNetTrunk
-    from backbone.export.classifier import load_exported as load_exported
     from backbone.models import create_model as create_model
     from backbone.models import list_models as list_models
     from backbone.models import load_model as load_model

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from backbone.blocks import BLOCKS
+from backbone.grad_checkpointing import recomputed
 from backbone.layers import ConvNormAct
-from backbone.recompute import recomputed
-from backbone.runtimes import Run, Runtime, optimized
 from backbone.specs import NetSpec
+from compound.export.engines import Run, Runtime, optimized
 
 if TYPE_CHECKING:
-    from backbone.data.sources import Picture
-    from backbone.predictor import Guesses
-    from backbone.weights import LoadReport
+    from backbone.classification.predictor import Guesses
+    from compound.data.sources import Picture
+    from compound.weights import LoadReport
 
 
 class EfficientNetTrunk(nn.Module):
@@ -138,7 +138,7 @@ class EfficientNet(nn.Module):
             image_size: side of the pictures to come; None for the spec's. Others are classified
                 as well, only not as fast.
             batch_size: how many of them at a time.
-            runtime: see `backbone.runtimes.accelerated`.
+            runtime: see `compound.export.engines.accelerated`.
 
         Raises:
             UserError: there is no such engine here, or this is such a copy already.
@@ -166,7 +166,7 @@ class EfficientNet(nn.Module):
             top: how many classes.
         """
         # Of those who train nobody needs what reads files.
-        from backbone.predictor import classify, guess
+        from backbone.classification.predictor import classify, guess
 
         if isinstance(images, Tensor):
             return guess(self, images, top=top)
@@ -181,7 +181,7 @@ class EfficientNet(nn.Module):
         dataset: str | None = None,
     ) -> Path:
         """Write the network as a folder of the Hugging Face hub; see `backbone.hub`."""
-        from backbone import hub
+        from compound import hub
 
         return hub.save_pretrained(self, folder, metrics=metrics, license=license, dataset=dataset)
 
@@ -192,8 +192,8 @@ class EfficientNet(nn.Module):
         Raises:
             UserError: there is none, or it cannot be fetched.
         """
-        from backbone import hub
         from backbone.models import load_model
+        from compound import hub
 
         return load_model(hub.source_of(folder_or_repo)).eval()
 
@@ -208,7 +208,7 @@ class EfficientNet(nn.Module):
         dataset: str | None = None,
     ) -> str:
         """Upload what `save_pretrained` writes; see `backbone.hub`. Return the address."""
-        from backbone import hub
+        from compound import hub
 
         about = {"metrics": metrics, "license": license, "dataset": dataset}
         return hub.push_to_hub(self, repo_id, private=private, token=token, **about)

@@ -13,11 +13,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from backbone.specs import LayerStyle
+from compound.training.norms import Norm
 
 V1_STYLE = LayerStyle()
 Conv = TypeVar("Conv", bound=nn.Conv2d)
-# The second is not a subclass of the first.
-Norm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 
 class SiLU(nn.Module):

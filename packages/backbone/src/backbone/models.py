@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from backbone.efficientnet import EfficientNet
-from backbone.errors import UserError, closest
 from backbone.specs import EFFICIENTNET, NetSpec
-from backbone.weights import fill, pretrained_file, read_file, read_weights
+from backbone.weights import fill, read_weights
+from compound.errors import UserError, closest
+from compound.weights import pretrained_file, read_file
 
 log = logging.getLogger(__name__)
 

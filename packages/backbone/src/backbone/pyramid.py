@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbone.errors import UserError, closest
 from backbone.specs import NetSpec, Preprocessing
+from compound.errors import UserError, closest
 
 TIMM_PREFIX = "timm/"
 _FINEST_LEVEL = 3

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from backbone.errors import UserError
 from backbone.scaling import (
     V1_MAX_LOSS,
     Coefficients,
@@ -16,6 +15,7 @@ from backbone.scaling import (
     round_channels,
     round_layers,
 )
+from compound.errors import UserError
 
 BlockKind = Literal["mbconv", "fused"]
 Act = Literal["silu", "relu6"]

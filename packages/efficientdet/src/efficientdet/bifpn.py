@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backbone.grad_checkpointing import recomputed
 from backbone.layers import ACTIVATIONS, batch_norm, folded
-from backbone.recompute import recomputed
 from backbone.specs import Act
 from efficientdet.layers import SeparableConv, resize_to
 from efficientdet.specs import Fusion

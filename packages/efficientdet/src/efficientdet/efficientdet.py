@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from backbone import EfficientNetTrunk, Preprocessing, Pyramid
-from backbone.errors import UserError, closest
-from backbone.runtimes import Run, Runtime, optimized
+from compound.errors import UserError, closest
+from compound.export.engines import Run, Runtime, optimized
 from efficientdet.anchors import ANCHORS_PER_PLACE, known_anchors
 from efficientdet.bifpn import BiFPN
 from efficientdet.heads import PRIOR_BIAS, Head
@@ -21,8 +21,8 @@ from efficientdet.specs import DetSpec, both_sides
 from efficientdet.tta import detect_augmented
 
 if TYPE_CHECKING:
-    from backbone.data.sources import Picture
-    from backbone.weights import LoadReport
+    from compound.data.sources import Picture
+    from compound.weights import LoadReport
 
 
 class EfficientDet(nn.Module):
@@ -110,7 +110,7 @@ class EfficientDet(nn.Module):
             image_size: side, or height and width, of the pictures to come; None for `image_size`.
                 Others are detected in as well, only not as fast.
             batch_size: how many of them at a time.
-            runtime: see `backbone.runtimes.accelerated`.
+            runtime: see `compound.export.engines.accelerated`.
 
         Raises:
             UserError: there is no such engine here, or this is such a copy already.
@@ -146,7 +146,7 @@ class EfficientDet(nn.Module):
         dataset: str | None = None,
     ) -> Path:
         """Write the detector as a folder of the Hugging Face hub; see `backbone.hub`."""
-        from backbone import hub
+        from compound import hub
 
         return hub.save_pretrained(self, folder, metrics=metrics, license=license, dataset=dataset)
 
@@ -157,7 +157,7 @@ class EfficientDet(nn.Module):
         Raises:
             UserError: there is none, or it cannot be fetched.
         """
-        from backbone import hub
+        from compound import hub
         from efficientdet.models import load_model
 
         return load_model(hub.source_of(folder_or_repo)).eval()
@@ -173,7 +173,7 @@ class EfficientDet(nn.Module):
         dataset: str | None = None,
     ) -> str:
         """Upload what `save_pretrained` writes; see `backbone.hub`. Return the address."""
-        from backbone import hub
+        from compound import hub
 
         about = {"metrics": metrics, "license": license, "dataset": dataset}
         return hub.push_to_hub(self, repo_id, private=private, token=token, **about)

@@ -8,8 +8,8 @@ from copy import deepcopy
 
 from torch import Tensor, nn
 
+from backbone.grad_checkpointing import recomputed
 from backbone.layers import ACTIVATIONS, batch_norm, folded, norm_act
-from backbone.recompute import recomputed
 from backbone.specs import Act
 from efficientdet.layers import SeparableConv
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import backbone as networks
 from backbone import NetSpec, Pyramid
-from backbone.errors import UserError, closest
 from backbone.pyramid import TIMM_PREFIX, TimmPyramid, find_backbone
-from backbone.weights import LoadReport, pretrained_file, read_file
+from compound.errors import UserError, closest
+from compound.weights import LoadReport, pretrained_file, read_file
 from efficientdet.efficientdet import EfficientDet
 from efficientdet.specs import EFFICIENTDET, DetSpec, both_sides
 from efficientdet.weights import DetectorWeights, fill, read_weights

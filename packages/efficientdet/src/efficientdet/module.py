@@ -11,18 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from backbone.errors import UserError, closest
-from backbone.report.page import Section, Shot
-from backbone.report.run import never_scored
-from backbone.train.best import monitored
-from backbone.train.freeze import freeze as freeze_layers
-from backbone.train.optim import OptimRecipe, clip_each
-from backbone.train.unreadable import Unreadable
-from backbone.weights import metadata_of
+from compound.errors import UserError, closest
+from compound.report.page import Section, Shot
+from compound.report.run import never_scored
+from compound.training.best import monitored
+from compound.training.freeze import freeze as freeze_layers
+from compound.training.optim import OptimRecipe, clip_each
+from compound.training.unreadable import Unreadable
+from compound.weights import metadata_of
+from efficientdet.data.datamodule import DetectionData, data_of
 from efficientdet.data.dataset import Batch
-from efficientdet.data.module import DetectionData, data_of
 from efficientdet.efficientdet import EfficientDet
-from efficientdet.evaluation import (
+from efficientdet.evaluation.evaluator import (
     CocoEvaluator,
     CocoScores,
     EvaluationOptions,
@@ -52,7 +52,7 @@ class EfficientDetModule(pl.LightningModule):
         loss: arguments of `detection_loss`.
         predict: arguments of `EfficientDet.predict` for what is scored.
         evaluation: attributes of `EvaluationOptions`.
-        freeze: layers that do not learn, see `backbone.train.freeze`.
+        freeze: layers that do not learn, see `compound.training.freeze`.
         recompute: parts that are computed again in the backward pass, which saves memory:
             ``backbone``, ``bifpn``, ``heads``.
         channels_last: lay the network's tensors out channels-last.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from backbone.errors import closest
+from compound.errors import closest
 from efficientdet.anchors import ANCHORS_PER_PLACE
 from efficientdet.boxes import decode
 from efficientdet.soft_nms import soft_nms

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from backbone.data.pictures import Decoded
-from backbone.data.sources import Picture, ahead, groups_of, pixels_of, several
+from compound.data.images import Decoded
+from compound.data.sources import Picture, ahead, groups_of, pixels_of, several
 from efficientdet.data.augment import ScaleJitter
 from efficientdet.postprocess import Detections
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from backbone.data.pictures import UnreadableError
-from backbone.report.charts import bars, lines, reliability
-from backbone.report.confusion import cells_of, confusion_part
-from backbone.report.page import (
+from compound.data.images import UnreadableError
+from compound.report.charts import bars, lines, reliability
+from compound.report.confusion import cells_of, confusion_part
+from compound.report.page import (
     Box,
     Chart,
     Gallery,
@@ -20,14 +20,14 @@ from backbone.report.page import (
     Text,
     share,
 )
-from backbone.report.shots import shot
-from efficientdet.analysis.breakdown import KINDS
-from efficientdet.analysis.curves import ClassRow
-from efficientdet.analysis.detections import DetectionAnalysis, analyse
-from efficientdet.analysis.pictures import PictureBoxes
+from compound.report.shots import shot
 from efficientdet.data.dataset import Sample, open_picture
 from efficientdet.data.index import AnnotationIndex
-from efficientdet.evaluation import EvaluationOptions, Results
+from efficientdet.evaluation.breakdown import KINDS
+from efficientdet.evaluation.curves import ClassRow
+from efficientdet.evaluation.detections import DetectionAnalysis, analyse
+from efficientdet.evaluation.evaluator import EvaluationOptions, Results
+from efficientdet.evaluation.images import PictureBoxes
 
 # Of the worst pictures, and of the best.
 NUM_PICTURES = 12

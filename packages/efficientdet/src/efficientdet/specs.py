@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
-from backbone.errors import UserError, closest
 from backbone.specs import Act, NetSpec, known_fields
+from compound.errors import UserError, closest
 
 Fusion = Literal["fast", "sum"]
 Aspects = Literal["exact", "rounded"]

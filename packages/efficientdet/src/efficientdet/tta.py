@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.postprocess import Detections
 from efficientdet.wbf import fuse
 

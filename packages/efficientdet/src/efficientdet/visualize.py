@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from backbone.visualize import colour, font_for, write
+from compound.visualize import colour, font_for, write
 from efficientdet.postprocess import Detections
 
 # Width of the lines as a share of the picture's shorter side, and the least.

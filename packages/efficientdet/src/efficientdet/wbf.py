@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.postprocess import Detections
 
 

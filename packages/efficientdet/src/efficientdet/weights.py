@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from backbone.errors import UserError
 from backbone.specs import EFFICIENTNET, NetSpec
-from backbone.weights import LoadReport, check_fit, read_file
-from backbone.weights.files import Content
-from backbone.weights.foreign import check_official, timm_name
-from backbone.weights.rows import take_rows
+from backbone.weights.interop import check_official, timm_name
+from compound.errors import UserError
+from compound.weights import LoadReport, check_fit, read_file
+from compound.weights.files import Content
+from compound.weights.transfer import take_rows
 from efficientdet.anchors import ANCHORS_PER_PLACE
 from efficientdet.coco_classes import PUBLISHED_ROWS
+from efficientdet.download import is_public, locate
 from efficientdet.efficientdet import EfficientDet
-from efficientdet.names import Scheme, detector_layers, fusion_weights
-from efficientdet.public import is_public, locate
+from efficientdet.layer_names import Scheme, detector_layers, fusion_weights
 from efficientdet.specs import EFFICIENTDET, Aspects, DetSpec
 
 _PARAMETERS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")

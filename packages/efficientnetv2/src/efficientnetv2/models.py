@@ -7,7 +7,7 @@ from typing import Any
 
 import backbone
 from backbone import EfficientNet, NetSpec
-from backbone.errors import closest
+from compound.errors import closest
 from efficientnetv2.specs import EFFICIENTNETV2
 
 # The official `preprocess_for_eval` looks at whole pictures from this size on, and below cuts off

@@ -1,7 +1,7 @@
 """The EfficientNetV2 recipe: ``uv run tools/train.py task=clsv2 model=v2_s``."""
 
-from backbone.module import EfficientNetModule, mixer
-from backbone.stages import Stage
+from backbone.classification.module import EfficientNetModule, mixer
+from compound.stages import Stage
 
 
 class EfficientNetV2Module(EfficientNetModule):

@@ -11,9 +11,9 @@ from typing import Literal, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 
-from backbone.data.loader import EpochData
-from backbone.errors import UserError, closest
-from backbone.stages import Progression, Stage
+from compound.data.loader import EpochData
+from compound.errors import UserError, closest
+from compound.stages import Progression, Stage
 from efficientnetv2.schedule import (
     INTERPOLATIONS,
     NUM_STAGES,

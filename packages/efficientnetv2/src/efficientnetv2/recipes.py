@@ -7,8 +7,8 @@ are here by name.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from backbone.errors import UserError, closest
 from backbone.specs import EFFICIENTNET, NetSpec
+from compound.errors import UserError, closest
 from efficientnetv2.specs import EFFICIENTNETV2
 
 Source = Literal["official", "paper"]

@@ -8,8 +8,8 @@ is what the first stage has already left behind, and dropout does not change.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from backbone.errors import UserError
-from backbone.stages import Stage
+from compound.errors import UserError
+from compound.stages import Stage
 
 # The paper's and the code's smallest size, and number of stages.
 FIRST_SIZE = 128

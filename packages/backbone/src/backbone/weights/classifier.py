@@ -8,13 +8,13 @@ from typing import Any
 from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
-from backbone.errors import UserError
-from backbone.names import LayerNames, Scheme, layer_names
 from backbone.specs import NetSpec
 from backbone.weights.conventions import conventions
-from backbone.weights.files import Content, check_fit, read_file
-from backbone.weights.public import locate
-from backbone.weights.rows import take_rows
+from backbone.weights.download import locate
+from backbone.weights.layer_names import LayerNames, Scheme, layer_names
+from compound.errors import UserError
+from compound.weights.files import Content, check_fit, read_file
+from compound.weights.transfer import LoadReport, take_rows
 
 # One tensor of each scheme that tells it apart.
 _SIGNS: dict[Scheme, str] = {
@@ -41,28 +41,6 @@ class ClassifierWeights:
     tensors: dict[str, Tensor]
     class_names: tuple[str, ...] | None
     ignored: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LoadReport:
-    """What became of a file's tensors: a sentence each for those that were not simply loaded."""
-
-    source: str
-    num_loaded: int
-    skipped: tuple[str, ...]
-    missing: tuple[str, ...]
-
-    @property
-    def complete(self) -> bool:
-        """Return whether nothing of the network is random."""
-        return not (self.skipped or self.missing)
-
-    def __str__(self) -> str:
-        """Return one line."""
-        parts = [f"{self.num_loaded} tensors loaded"]
-        parts += [f"skipped: {'; '.join(self.skipped)}"] if self.skipped else []
-        parts += [f"missing: {', '.join(self.missing)}"] if self.missing else []
-        return f"weights {self.source}: {'; '.join(parts)}"
 
 
 def read_weights(source: str | Path, spec: NetSpec) -> ClassifierWeights:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from timm.models import PretrainedCfg
 
-from backbone.names import Scheme
 from backbone.specs import LayerStyle, NetSpec, Preprocessing
-from backbone.weights.public import is_symmetric
+from backbone.weights.download import is_symmetric
+from backbone.weights.layer_names import Scheme
 
 log = logging.getLogger(__name__)
 

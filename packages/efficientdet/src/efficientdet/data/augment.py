@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from backbone.data.pictures import Box, Decoded, Source, all_of
+from compound.data.images import Box, Decoded, Source, all_of
 from efficientdet.data.autoaugment import Policy
 from efficientdet.data.operations import Picture, grid_mask
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.data import operations as ops
 from efficientdet.data.operations import Picture
 

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Struct
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.data.index import AnnotationIndex, Objects, PictureRecord, build_index
 
 LAYOUT = "annotations/instances_{train,val}2017.json and {train,val}2017/"

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from backbone.data import pictures
-from backbone.data.pictures import Decoded, Source, UnreadableError, all_of
-from backbone.data.sampler import Draw
+from compound.data import images as pictures
+from compound.data.images import Decoded, Source, UnreadableError, all_of
+from compound.data.sampler import Draw
 from efficientdet.data.augment import Augment
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.data.mixing import Mixing

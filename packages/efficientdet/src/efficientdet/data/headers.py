@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from PIL import ExifTags, Image
 
-from backbone.errors import UserError
+from compound.errors import UserError
 
 
 class Header(NamedTuple):

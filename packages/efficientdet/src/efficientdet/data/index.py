@@ -7,8 +7,8 @@ from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
-from backbone.errors import UserError
-from efficientdet.data.repairs import OUTSIDE, repair_boxes
+from compound.errors import UserError
+from efficientdet.data.clip_boxes import OUTSIDE, repair_boxes
 
 NUM_SAMPLED_PICTURES = 8
 # Score rows are float64, which has every integer up to here.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from backbone.data.pictures import Decoded
-from backbone.data.sampler import Draw
+from compound.data.images import Decoded
+from compound.data.sampler import Draw
 from efficientdet.data.augment import Augment
 from efficientdet.data.operations import Picture, pixel_box, within
 

@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from backbone.errors import UserError, closest
+from compound.errors import UserError, closest
+from efficientdet.data.dedup import drop_repeats
 from efficientdet.data.headers import Header, read_headers
 from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
-from efficientdet.data.repeats import drop_repeats
 
 LAYOUT = "<split>-annotations-bbox.csv, class-descriptions-boxable.csv and <split>/<ImageID>.jpg"
 # Newer releases put their version before the name.

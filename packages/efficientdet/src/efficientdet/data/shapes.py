@@ -15,8 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from backbone.data.drawing import CLASSES, DrawnObject, background, finish, paint, place
-from backbone.errors import UserError
+from compound.data.drawing import CLASSES, DrawnObject, background, finish, paint, place
+from compound.errors import UserError
 
 # Raise it whenever a change below changes pixels or annotations: it renames the cached folder.
 FORMAT_VERSION = 1

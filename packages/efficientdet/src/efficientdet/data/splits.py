@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from backbone.errors import UserError
+from compound.errors import UserError
 from efficientdet.data.coco import read_coco
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.data.openimages import Classes, read_openimages

@@ -7,9 +7,9 @@ from xml.etree import ElementTree
 
 from PIL import Image, UnidentifiedImageError
 
-from backbone.errors import UserError
+from compound.errors import UserError
+from efficientdet.data.dedup import drop_repeats
 from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
-from efficientdet.data.repeats import drop_repeats
 
 LAYOUT = "Annotations/*.xml, JPEGImages/ and ImageSets/Main/<split>.txt"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

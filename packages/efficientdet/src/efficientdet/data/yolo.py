@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from backbone.errors import UserError
+from compound.errors import UserError
+from efficientdet.data.dedup import drop_repeats
 from efficientdet.data.headers import Header, read_headers
 from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
-from efficientdet.data.repeats import drop_repeats
 from efficientdet.data.yolo_layout import YoloLayout, label_file, read_data_yaml
 
 BOX_NUMBERS = 4

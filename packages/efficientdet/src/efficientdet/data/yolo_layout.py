@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from backbone.data.folders import EXTENSIONS
-from backbone.errors import UserError
+from compound.data.images import EXTENSIONS
+from compound.errors import UserError
 
 SPLITS = ("train", "val", "test")
 # What annotation tools write between the label files.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from backbone.doctor.findings import Finding, Severity
+from compound.doctor.findings import Finding, Severity
 from efficientdet.data.augment import fitted_size
 from efficientdet.data.index import AnnotationIndex
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from backbone.doctor.findings import Finding
+from compound.doctor.findings import Finding
 from efficientdet.anchors import map_sizes, sides_of
 from efficientdet.matcher import MATCH_IOU
 from efficientdet.specs import OCTAVES, Aspects, DetSpec

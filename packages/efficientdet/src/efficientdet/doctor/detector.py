@@ -5,24 +5,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backbone.data.pictures import Source
-from backbone.doctor.diagnosis import Diagnosis, Options
-from backbone.doctor.duplicates import Duplicates, duplicate_findings, find_duplicates
-from backbone.doctor.files import Look, file_findings, look_at, look_through, spread
-from backbone.doctor.findings import Finding
-from backbone.doctor.page import classes_section, duplicates_section
+from compound.data.images import Source
+from compound.doctor.diagnosis import Diagnosis, Options
+from compound.doctor.duplicates import Duplicates, duplicate_findings, find_duplicates
+from compound.doctor.files import Look, file_findings, look_at, look_through, spread
+from compound.doctor.findings import Finding
+from compound.doctor.sections import classes_section, duplicates_section
 from efficientdet.data.dataset import open_picture
 from efficientdet.data.index import AnnotationIndex
+from efficientdet.doctor.fast_checks import Splits, class_counts, index_findings
 from efficientdet.doctor.fit import fit_anchors
 from efficientdet.doctor.lists import picture_name
 from efficientdet.doctor.orientation import orientation_findings
-from efficientdet.doctor.quick import Splits, class_counts, index_findings
-from efficientdet.doctor.truth import truth_findings
-from efficientdet.evaluation import EvaluationOptions
+from efficientdet.doctor.self_check import truth_findings
+from efficientdet.evaluation.evaluator import EvaluationOptions
 from efficientdet.specs import DetSpec
 
 if TYPE_CHECKING:
-    from efficientdet.data.module import DetectionData
+    from efficientdet.data.datamodule import DetectionData
 
 
 def diagnose(

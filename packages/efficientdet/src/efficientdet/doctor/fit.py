@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from backbone.doctor.diagnosis import Options
-from backbone.doctor.findings import Finding
-from backbone.report.page import Section
+from compound.doctor.diagnosis import Options
+from compound.doctor.findings import Finding
+from compound.report.page import Section
 from efficientdet.data.dataset import Crowd
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.doctor.boxes import as_seen
 from efficientdet.doctor.coverage import AnchorShapes, Coverage, best_iou, by_size, small_finding
 from efficientdet.doctor.evolution import propose
-from efficientdet.doctor.page import anchors_section
 from efficientdet.doctor.proposal import proposal_finding, to_dict, to_yaml
+from efficientdet.doctor.sections import anchors_section
 from efficientdet.specs import DetSpec
 
 

@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
-from backbone.doctor.findings import Finding
+from compound.doctor.findings import Finding
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.doctor.boxes import owners_of
 

@@ -1,7 +1,7 @@
 """Whether boxes belong to pictures as they are stored or as viewers turn them (EXIF)."""
 
-from backbone.doctor.files import Looks
-from backbone.doctor.findings import Finding, Severity
+from compound.doctor.files import Looks
+from compound.doctor.findings import Finding, Severity
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.doctor.lists import picture_name
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from backbone.doctor.findings import Finding
+from compound.doctor.findings import Finding
 from efficientdet.doctor.coverage import AnchorShapes, Coverage, in_words
 
 # What the proposal must gain in recall to be worth a word: an anchor that overlaps enough already

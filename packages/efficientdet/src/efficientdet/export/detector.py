@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backbone.data.sources import Picture
-from backbone.errors import UserError
-from backbone.export.program import check_size
-from backbone.export.runtime import Opened, open_program
+from compound.data.sources import Picture
+from compound.errors import UserError
+from compound.export.program import check_size
+from compound.export.runtime import Opened, open_program
 from efficientdet.anchors import known_anchors
 from efficientdet.export import suppress as _  # noqa: F401  PyTorch finds its operator
 from efficientdet.postprocess import Detections, postprocess

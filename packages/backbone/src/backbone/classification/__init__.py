@@ -1,0 +1,1 @@
+"""Image classification: data, Lightning module, evaluation."""

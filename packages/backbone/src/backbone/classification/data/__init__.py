@@ -1,0 +1,1 @@
+"""Data sets of classified images, and their augmentation."""

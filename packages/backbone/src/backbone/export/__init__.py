@@ -1,1 +1,0 @@
-"""Networks as programs for other runtimes: ONNX, `torch.export` and OpenVINO."""

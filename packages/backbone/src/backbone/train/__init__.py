@@ -1,1 +1,0 @@
-"""What every task's training shares: optimizers, schedules, averaging, progress, trackers."""

@@ -1,0 +1,1 @@
+"""The command ``compound <verb>``: one module a verb. Only here is Hydra known."""

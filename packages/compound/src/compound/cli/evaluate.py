@@ -1,0 +1,106 @@
+"""Evaluate: ``uv run tools/evaluate.py weights=<run>``."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from compound.cli.runs import as_trained, implied
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+
+log = logging.getLogger(__name__)
+
+TABLE_WIDTH = 80
+
+
+def evaluate(config: DictConfig) -> None:
+    """Score weights on a split; print the scores and write them to ``scores.json``."""
+    from compound.report.run import try_report
+
+    config = as_trained(config)
+    data, module, trainer = built(config, config.split)
+    score = trainer.test if config.split == "test" else trainer.validate
+    scores = score(module, datamodule=data, verbose=False)[0]
+    if trainer.is_global_zero:
+        path = Path(config.paths.output_dir) / "scores.json"
+        content = {
+            "weights": config.weights,
+            "root": config.data.root,
+            "split": config.split,
+            **_plain(scores),
+        }
+        class_ap = getattr(module, "class_ap", {})  # a detector's
+        if class_ap:
+            content["class_ap"] = _plain(class_ap)
+        path.write_text(json.dumps(content, indent=2) + "\n")
+        for line in _table(class_ap):
+            log.info("%s", line)
+        for name, value in scores.items():
+            log.info("%s %.4f", name, value)
+        log.info("written to %s", path)
+        if config.report:
+            title = f"{config.weights} on {config.split}"
+            told = OmegaConf.to_yaml(config, resolve=True)
+            try_report(
+                path.parent,
+                title=title,
+                module=module,
+                data=data,
+                config=told,
+                device=trainer.strategy.root_device.type,
+            )
+
+
+def built(config: DictConfig, split: str) -> tuple[Any, Any, "Trainer"]:
+    """Return the data, the module with its weights, and the trainer that scores it on a split.
+
+    Raises:
+        UserError: the weights do not fill the network, or the split is not there or not readable.
+    """
+    import pytorch_lightning as pl
+    from hydra.utils import instantiate
+
+    from compound.errors import UserError
+    from compound.profiling.memory import keep_memory
+
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    if config.weights is None:
+        raise UserError("weights=null: a score of random weights would mean nothing; name some")
+    data = instantiate(config.data)
+    known = [split for split in ("val", "test") if split in data.splits]
+    if split not in known:
+        advice = "; data.read.test= names a test split" if split == "test" else ""
+        raise UserError(f"split={split}: this data set can be scored on {', '.join(known)}{advice}")
+    data.check([split])
+    module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
+    report = getattr(module.model, "load_report", None)
+    if report is not None and not report.complete:
+        raise UserError(f"{report}; a score of weights that are partly random would mean nothing")
+    progress = instantiate(config.callbacks.progress)
+    trainer = instantiate(config.trainer, logger=False, callbacks=[progress])
+    keep_memory()
+    return data, module, trainer
+
+
+def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
+    """Return scores as JSON has them: it knows no nan."""
+    return {name: None if value != value else value for name, value in scores.items()}
+
+
+def _table(class_ap: Mapping[str, float]) -> Iterator[str]:
+    """Yield lines with as many classes as fit next to each other."""
+    widest = max(map(len, class_ap), default=0)
+    cells = [f"{name:<{widest}} {ap:.3f}" for name, ap in class_ap.items()]
+    columns = max(1, TABLE_WIDTH // (widest + 9))
+    for start in range(0, len(cells), columns):
+        yield "   ".join(cells[start : start + columns])
+
+
+def settled(arguments: Sequence[str]) -> list[str]:
+    """Return what a command line leaves to the run that it names, as overrides."""
+    return implied(arguments)

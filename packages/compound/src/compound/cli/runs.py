@@ -1,0 +1,134 @@
+"""Runs' folders as other tools take them: ``weights=<folder>``."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
+
+from compound.cli.help import CONFIGS
+from compound.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# For public weights, see the README.
+WORDS = ("imagenet", "package", "coco", "advprop")
+
+# What a run has settled; its weights are of no use to another network.
+_SETTLED = ("task", "model", "backbone", "backbone_weights", "optim", "freeze", "progressive")
+
+
+def run_of(weights: object) -> Path | None:
+    """Return the run's folder that ``weights`` names, None if it names something else.
+
+    Official TensorFlow checkpoints and what `save_pretrained` writes are folders too; and a word
+    for public weights stays one, whatever a folder here is called.
+    """
+    folder = Path(str(weights)).expanduser()
+    others = ("checkpoint", "model.safetensors")
+    if str(weights) in WORDS or any(folder.joinpath(name).is_file() for name in others):
+        return None
+    return folder if folder.is_dir() else None
+
+
+def checkpoint_of(run: Path) -> Path:
+    """Return the weights of a run's folder, the best if there are any.
+
+    Raises:
+        UserError: there are none.
+    """
+    for name in ("best", "last"):
+        path = run / "checkpoints" / f"{name}.ckpt"
+        if path.is_file():
+            return path
+    average = run / "average.safetensors"  # of tools/average.py
+    if average.is_file():
+        return average
+    raise UserError(
+        f"weights={run}: this folder has no checkpoints/best.ckpt or last.ckpt, which a run saves "
+        "after each epoch; give another run, or a file"
+    )
+
+
+def implied(arguments: Sequence[str]) -> list[str]:
+    """Return the task that a command line leaves to the run it names, as an override."""
+    given = dict(word.split("=", 1) for word in arguments if "=" in word)
+    run = run_of(given.get("weights", ""))
+    if run is None or "task" in given or not run.joinpath("config.yaml").is_file():
+        return []
+    target = str(OmegaConf.select(_config(run), "task._target_"))
+    cards = {str(OmegaConf.load(p).task._target_): p.stem for p in CONFIGS.glob("task/*.yaml")}
+    return [f"task={cards[target]}"] if target in cards else []
+
+
+def as_trained(config: DictConfig) -> DictConfig:
+    """Return a configuration with the network and the data of the run that ``weights`` names.
+
+    What the command line says of data, predictions and scores goes before what the run says.
+
+    Raises:
+        UserError: the folder holds no run, or the command line asks for another network.
+    """
+    run = run_of(config.weights)
+    if run is None:
+        return config
+    told, checkpoint = _config(run), checkpoint_of(run)
+    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    names = implied([f"weights={run}"])
+    for override in overrides:
+        top = str(override.key_or_group).partition(".")[0]
+        inner = str(override.key_or_group).startswith(("task.predict", "task.evaluation"))
+        if top in _SETTLED and not inner and override.input_line not in names:
+            raise UserError(
+                f"{override.input_line}: the run {run} has settled that; to change it give "
+                f"weights={checkpoint} with task= and model="
+            )
+    own_data = any(str(override.key_or_group) == "data" for override in overrides)
+    for key in ("model", "task", *(() if own_data else ("data",))):
+        config[key] = told[key]
+    config.task.model.weights = str(checkpoint)
+    if "backbone_weights" in config.task.model:  # the checkpoint has them
+        config.task.model.backbone_weights = None
+    for key in ("precision", "limit_val_batches"):
+        config.trainer[key] = told.trainer[key]
+    for override in overrides:
+        if "." in str(override.key_or_group):
+            OmegaConf.update(
+                config, str(override.key_or_group), override.value(), force_add=override.is_add()
+            )
+    log.info("%s of %s, as it was trained", checkpoint.name, run)
+    if config.trainer.limit_val_batches is not None:
+        log.warning(
+            "scored on a part as in the training; trainer.limit_val_batches=null scores all"
+        )
+    return config
+
+
+def pictures_of(config: DictConfig) -> str:
+    """Return what a configuration's pictures are called: their folder, unless they are drawn."""
+    root = config.data.root
+    return "drawn figures" if root in (None, config.paths.cache_dir) else str(root)
+
+
+def _config(run: Path) -> DictConfig:
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError(
+            f"weights={run}: this folder has no config.yaml, so it is no run; give the run's "
+            "folder, or a file with task=, model= and data="
+        )
+    try:
+        told = OmegaConf.load(path)
+    except (OSError, YAMLError) as error:
+        raise UserError(
+            f"weights={run}: this run's config.yaml cannot be read; give the checkpoint itself, "
+            "with task=, model= and data="
+        ) from error
+    if not isinstance(told, DictConfig) or not {"task", "model", "data", "trainer"} <= told.keys():
+        raise UserError(
+            f"{path} is not all there; give the checkpoint itself, with task=, model= and data="
+        )
+    return told

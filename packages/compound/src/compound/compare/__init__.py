@@ -1,0 +1,1 @@
+"""V1 against V2 in training time."""

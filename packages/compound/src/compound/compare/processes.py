@@ -1,0 +1,99 @@
+"""Measurements in processes of their own, and why one failed.
+
+A process that runs out of memory takes nobody with it, and none finds what another has left behind.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from compound.compare.jobs import LoaderJob, StepJob
+
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "memoryerror",
+    "std::bad_alloc",
+)
+# What the system's own guard of the memory sends.
+_KILLED = -9
+_LONGEST = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no result, in one line."""
+
+    reason: str
+
+
+class Nursery:
+    """Where processes for measurements come from; see `__main__`. Use it in a ``with``."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+        self._folder = tempfile.TemporaryDirectory()
+        self._said = Path(self._folder.name) / "stderr"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+        self._folder.cleanup()
+
+    def measured(self, job: StepJob | LoaderJob) -> Any | Failure:
+        """Return what a job gives, as plain values, or why it failed."""
+        process = self._process or self._start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        request = {"kind": type(job).__name__, "fields": asdict(job)}
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:  # it went down itself
+            self._stop()
+            return failure(process.returncode, self._said.read_text(errors="replace"))
+        answer = json.loads(line)
+        if answer["status"] == 0:
+            return answer["result"]
+        return failure(answer["status"], answer["said"])
+
+    def _start(self) -> subprocess.Popen[str]:
+        with self._said.open("w") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", str(__package__)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                # Whoever asks CUDA itself for its devices cannot be forked.
+                env=os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
+            )
+        return self._process
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+
+
+def failure(status: int, said: str) -> Failure:
+    """Return why a process failed, from its exit status and what it said on stderr."""
+    lowered = said.lower()
+    if any(words in lowered for words in _OUT_OF_MEMORY):
+        return Failure("out of memory")
+    if status == _KILLED:
+        return Failure("killed, probably for want of memory")
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    last = lines[-1].removeprefix("error: ") if lines else "it said nothing"
+    return Failure(f"exit status {status}: {last[:_LONGEST]}")

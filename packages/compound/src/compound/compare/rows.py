@@ -1,0 +1,187 @@
+"""The rows of a comparison: an architecture, a recipe, and how long it learns at which size."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from backbone.specs import EFFICIENTNET, NetSpec
+from compound.errors import UserError, closest
+from compound.stages import Stage
+from efficientnetv2.recipes import Recipe, Source, recipe
+from efficientnetv2.schedule import INTERPOLATIONS, NUM_STAGES, first_size
+from efficientnetv2.specs import EFFICIENTNETV2
+
+NETWORKS: dict[str, NetSpec] = EFFICIENTNET | EFFICIENTNETV2
+# Below it the last stages of a network, 1/32 of the picture, have nothing to look at.
+MIN_SIZE = 32
+# It names a folder and is shown in plots.
+_NAME = re.compile(r"\w[\w.-]*")
+
+RecipeName = Literal["v1", "v2"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of a comparison.
+
+    Attributes:
+        name: what other rows call it.
+        model: published name of the network.
+        recipe: ``v1`` trains at the size of the evaluation, as V1 originally was, ``v2`` at the
+            smaller one of V2's recipe.
+        progressive: whether the size grows in stages; else it is fixed.
+        size: last side of the training pictures in pixels; None is the recipe's.
+        epochs: length of the training.
+        images: pictures of an epoch.
+        batch_size: pictures of a step on one device.
+        top1: the published accuracy in percent.
+        paper_hours: the published training time.
+        paper_images_per_second: the published throughput of inference.
+        baseline: names of the rows it is compared with.
+        train: overrides of ``tools/train.py`` for ``mode=train``.
+    """
+
+    name: str
+    model: str
+    recipe: RecipeName = "v2"
+    progressive: bool = False
+    size: int | None = None
+    epochs: float
+    images: int
+    batch_size: int
+    top1: float | None = None
+    paper_hours: float | None = None
+    paper_images_per_second: float | None = None
+    baseline: tuple[str, ...] = ()
+    train: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be trained."""
+        where = f"rows.{self.name}"
+        if not _NAME.fullmatch(self.name):
+            raise UserError(f"{where}: a row's name has letters, digits, dots, dashes and _ only")
+        closest(self.model, NETWORKS, what=f"{where}.model")
+        closest(self.recipe, get_args(RecipeName), what=f"{where}.recipe")
+        if not isinstance(self.progressive, bool):
+            raise UserError(f"{where}.progressive={self.progressive}: expected true or false")
+        if self.size is not None and (not isinstance(self.size, int) or self.size < MIN_SIZE):
+            raise UserError(f"{where}.size={self.size}: expected {MIN_SIZE} pixels or more")
+        _check_counts(f"{where}.", self.epochs, self.images, self.batch_size)
+        for key in ("top1", "paper_hours", "paper_images_per_second"):
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, int | float) or value <= 0):
+                raise UserError(f"{where}.{key}={value}: expected a number above 0")
+
+
+def _check_counts(prefix: str, epochs: float, images: int, batch_size: int) -> None:
+    for key, value, kind, least, why in (
+        ("epochs", epochs, int | float, 1, ""),
+        ("images", images, int, 1, ""),
+        ("batch_size", batch_size, int, 2, ", which batch norms need"),
+    ):
+        if isinstance(value, bool) or not isinstance(value, kind) or value < least:
+            number = "a whole number of " if kind is int else ""
+            raise UserError(f"{prefix}{key}={value}: expected {number}{least} or more{why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of the epochs, and the side of its training pictures in pixels."""
+
+    size: int
+    share: float
+
+
+def read_rows(
+    given: Mapping[str, Any],
+    *,
+    epochs: float,
+    images: int,
+    batch_size: int,
+    only: Sequence[str] | None = None,
+) -> tuple[Row, ...]:
+    """Return rows as a configuration writes them.
+
+    Args:
+        given: fields of each row by its name.
+        epochs: of a row that does not say.
+        images: the same.
+        batch_size: the same.
+        only: the names that are wanted; None for all.
+
+    Raises:
+        UserError: there is none, or one names what does not exist.
+    """
+    if not given:
+        raise UserError("rows: there is none; choose rows=table7, or add +rows.mine.model=<name>")
+    if only is not None and not only:
+        raise UserError("only=[]: name at least one row, or null for all")
+    for name in only or ():
+        closest(name, given, what="row of only")
+    _check_counts("", epochs, images, batch_size)
+    defaults = {"epochs": epochs, "images": images, "batch_size": batch_size}
+    rows = tuple(_row(str(name), values, defaults) for name, values in given.items())
+    for row in rows:
+        for name in row.baseline:
+            closest(name, given, what=f"rows.{row.name}.baseline")
+            if name == row.name:
+                raise UserError(f"rows.{name}.baseline={name}: a row compares with another one")
+    return tuple(row for row in rows if only is None or row.name in only)
+
+
+def _row(name: str, values: object, defaults: Mapping[str, Any]) -> Row:
+    if not isinstance(values, Mapping):
+        raise UserError(f"rows.{name}={values}: expected fields, such as rows.{name}.model")
+    known = [field.name for field in fields(Row) if field.name != "name"]
+    for key in values:
+        closest(str(key), known, what=f"field of rows.{name}")
+    # What is null is as good as left out.
+    plain = dict(defaults) | {key: value for key, value in values.items() if value is not None}
+    if "model" not in plain:
+        raise UserError(f"rows.{name} has no model; name one, such as {next(iter(NETWORKS))}")
+    for key in ("model", "recipe"):
+        plain[key] = str(plain.get(key, "v2"))
+    for key in ("baseline", "train"):
+        value = plain.get(key, ())
+        plain[key] = tuple(map(str, value if isinstance(value, list | tuple) else [value]))
+    return Row(name=name, **plain)
+
+
+def final_recipe(row: Row, source: Source) -> Recipe:
+    """Return what a row's training ends with; V1's is at the size of the evaluation."""
+    found = recipe(row.model, source)
+    spec = NETWORKS[row.model]
+    if row.recipe == "v1":
+        found = Recipe(spec.image_size, spec.dropout)
+    return found
+
+
+def parts(row: Row, source: Source) -> tuple[Part, ...]:
+    """Return the sizes that a row trains at, in their order, with their shares of the epochs."""
+    last = row.size or final_recipe(row, source).train_size
+    if not row.progressive:
+        return (Part(last, 1.0),)
+    first = first_size(last)
+    stages = INTERPOLATIONS[source](Stage(first), Stage(last), NUM_STAGES)
+    return tuple(Part(stage.image_size, 1 / NUM_STAGES) for stage in stages)
+
+
+def pairs(rows: Sequence[Row]) -> tuple[tuple[Row, Row], ...]:
+    """Return every row with each baseline that is among the rows."""
+    by_name = {row.name: row for row in rows}
+    return tuple((row, by_name[name]) for row in rows for name in row.baseline if name in by_name)
+
+
+def paper_ratio(row: Row, baseline: Row) -> float | None:
+    """Return how many times faster a row's training was in the paper, if it says so of both."""
+    if row.paper_hours is None or baseline.paper_hours is None:
+        return None
+    return baseline.paper_hours / row.paper_hours
+
+
+def paper_inference_ratio(row: Row, baseline: Row) -> float | None:
+    """Return the same of inference."""
+    if row.paper_images_per_second is None or baseline.paper_images_per_second is None:
+        return None
+    return row.paper_images_per_second / baseline.paper_images_per_second

@@ -1,0 +1,1 @@
+"""Loaders that repeat exactly, sampling, image files, and what a user points at."""

@@ -1,0 +1,1 @@
+"""Checks of image files that hold for every task."""

@@ -1,0 +1,1 @@
+"""Pages of curves, tables and images."""

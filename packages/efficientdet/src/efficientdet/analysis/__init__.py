@@ -1,1 +1,0 @@
-"""What stands behind a detector's score: its errors, curves, confusions and pictures."""

@@ -1,0 +1,1 @@
+"""COCO and VOC average precision, and what is behind it."""
