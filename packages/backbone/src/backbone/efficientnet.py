@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from backbone.grad_checkpointing import recomputed
 from backbone.layers import ConvNormAct
 from backbone.specs import NetSpec
 from compound.export.engines import Run, Runtime, optimized
+from compound.hub.mixin import HubMixin
 
 if TYPE_CHECKING:
     from backbone.classification.predictor import Guesses
@@ -76,7 +77,7 @@ class EfficientNetTrunk(nn.Module):
         return features
 
 
-class EfficientNet(nn.Module):
+class EfficientNet(HubMixin, nn.Module):
     """The classifier: trunk, 1x1 head, global mean, dropout, linear layer.
 
     Args:
@@ -91,6 +92,7 @@ class EfficientNet(nn.Module):
         runtime: the name of what does.
     """
 
+    task = "cls"
     mean: Tensor
     std: Tensor
 
@@ -172,46 +174,14 @@ class EfficientNet(nn.Module):
             return guess(self, images, top=top)
         return list(classify(self, images, batch_size=batch_size, top=top))
 
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        metrics: Mapping[str, float] | None = None,
-        license: str | None = None,
-        dataset: str | None = None,
-    ) -> Path:
-        """Write the network as a folder of the Hugging Face hub; see `backbone.hub`."""
-        from compound import hub
-
-        return hub.save_pretrained(self, folder, metrics=metrics, license=license, dataset=dataset)
-
-    @classmethod
-    def from_pretrained(cls, folder_or_repo: str | Path) -> "EfficientNet":
-        """Rebuild a network, in evaluation mode, from such a folder or the hub's ``user/name``.
-
-        Raises:
-            UserError: there is none, or it cannot be fetched.
-        """
-        from backbone.models import load_model
-        from compound import hub
-
-        return load_model(hub.source_of(folder_or_repo)).eval()
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | None = None,
-        metrics: Mapping[str, float] | None = None,
-        license: str | None = None,
-        dataset: str | None = None,
-    ) -> str:
-        """Upload what `save_pretrained` writes; see `backbone.hub`. Return the address."""
-        from compound import hub
-
-        about = {"metrics": metrics, "license": license, "dataset": dataset}
-        return hub.push_to_hub(self, repo_id, private=private, token=token, **about)
+    @property
+    def input(self) -> tuple[tuple[int, int], Mapping[str, Any]]:
+        """Return height and width of the input, and the fields of `Preprocessing`."""
+        size, preprocessing = self.spec.image_size, asdict(self.spec.preprocessing)
+        if len(self.mean) != len(preprocessing["mean"]):  # spread over the channels
+            preprocessing["mean"] = self.mean.flatten().tolist()
+            preprocessing["std"] = self.std.flatten().tolist()
+        return (size, size), preprocessing
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn pictures ``(B, C, H, W)`` in 0..255 into what `forward` takes."""

@@ -4,7 +4,7 @@ Shapes: B = batch, A = anchors a place (9), K = classes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from backbone import EfficientNetTrunk, Preprocessing, Pyramid
 from compound.errors import UserError, closest
 from compound.export.engines import Run, Runtime, optimized
+from compound.hub.mixin import HubMixin
 from efficientdet.anchors import ANCHORS_PER_PLACE, known_anchors
 from efficientdet.bifpn import BiFPN
 from efficientdet.heads import PRIOR_BIAS, Head
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from compound.weights import LoadReport
 
 
-class EfficientDet(nn.Module):
+class EfficientDet(HubMixin, nn.Module):
     """The detector.
 
     Args:
@@ -42,6 +43,9 @@ class EfficientDet(nn.Module):
         runtime: the name of what does.
     """
 
+    task = "det"
+    # What was settled when a program was exported; here nothing is.
+    nms = None
     mean: Tensor
     std: Tensor
 
@@ -137,46 +141,15 @@ class EfficientDet(nn.Module):
         elif "backbone" in parts:
             raise UserError("recompute=[backbone]: only EfficientNets can; leave it out")
 
-    def save_pretrained(
-        self,
-        folder: str | Path,
-        *,
-        metrics: Mapping[str, float] | None = None,
-        license: str | None = None,
-        dataset: str | None = None,
-    ) -> Path:
-        """Write the detector as a folder of the Hugging Face hub; see `backbone.hub`."""
-        from compound import hub
+    @property
+    def input(self) -> tuple[tuple[int, int], Mapping[str, Any]]:
+        """Return height and width of the input, and the fields of `Preprocessing`.
 
-        return hub.save_pretrained(self, folder, metrics=metrics, license=license, dataset=dataset)
-
-    @classmethod
-    def from_pretrained(cls, folder_or_repo: str | Path) -> "EfficientDet":
-        """Rebuild a detector, in evaluation mode, from such a folder or the hub's ``user/name``.
-
-        Raises:
-            UserError: there is none, or it cannot be fetched.
+        Images are scaled until they fit and filled with the RGB ``pad_colour`` at the bottom and
+        right.
         """
-        from compound import hub
-        from efficientdet.models import load_model
-
-        return load_model(hub.source_of(folder_or_repo)).eval()
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool | None = None,
-        token: str | None = None,
-        metrics: Mapping[str, float] | None = None,
-        license: str | None = None,
-        dataset: str | None = None,
-    ) -> str:
-        """Upload what `save_pretrained` writes; see `backbone.hub`. Return the address."""
-        from compound import hub
-
-        about = {"metrics": metrics, "license": license, "dataset": dataset}
-        return hub.push_to_hub(self, repo_id, private=private, token=token, **about)
+        own = {"interpolation": "bilinear", "crop": None, "pad_colour": self.pad_colour}
+        return self.image_size, asdict(self.preprocessing) | own
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn uint8 pictures ``(B, 3, H, W)`` into what `forward` takes."""

@@ -6,21 +6,25 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from huggingface_hub import HfApi
-from torch import nn
 
 from compound.errors import UserError
 from compound.hub.card import card_of
-from compound.weights import metadata_of, save_weights
+from compound.task import task_of
+from compound.weights import metadata_of, pretrained_file, read_file, save_weights
 from compound.weights.pretrained import HUB_PREFIX, WEIGHTS_FILE, is_repository
 
+if TYPE_CHECKING:
+    from compound.hub.mixin import HubMixin
+
 CONFIG_FILE, CARD_FILE = "config.json", "README.md"
+N = TypeVar("N", bound="HubMixin")
 
 
 def save_pretrained(
-    model: nn.Module,
+    model: Any,
     folder: str | Path,
     *,
     metrics: Mapping[str, float] | None = None,
@@ -31,7 +35,7 @@ def save_pretrained(
     """Write ``model.safetensors``, ``config.json`` and a model card, all three or none.
 
     Args:
-        model: an `EfficientNet` or a detector.
+        model: a network with `HubMixin`.
         folder: where to; what an earlier call wrote there is written anew.
         metrics: see `metadata_of`.
         license: see `metadata_of`.
@@ -46,8 +50,7 @@ def save_pretrained(
     """
     folder = Path(folder).expanduser().absolute()
     _check_target(folder)
-    network: Any = model
-    if network.run is not None:
+    if model.run is not None:
         raise UserError("this network is an optimized copy; save the one it came from")
     metadata = metadata_of(model, metrics=metrics, license=license)
     if str(metadata["model"].get("backbone")).startswith("own/"):
@@ -73,12 +76,28 @@ def save_pretrained(
     return folder
 
 
-def source_of(folder_or_repo: str | Path) -> Path | str:
-    """Return what ``load_model`` takes for a folder, a file, ``user/name`` or ``hf-hub:...``.
+def from_pretrained(kind: type[N], folder_or_repo: str | Path) -> N:
+    """Rebuild a network, in evaluation mode.
+
+    Args:
+        kind: the network's class.
+        folder_or_repo: a folder by `save_pretrained`, a file, ``user/name`` or ``hf-hub:...``.
 
     Raises:
-        UserError: it is none of them.
+        UserError: there is no such network, or it is of another class.
     """
+    source = _source_of(folder_or_repo)
+    file = pretrained_file(source) or Path(source).expanduser()
+    task = task_of(read_file(file).metadata)
+    if task is None or task.name != kind.task:
+        raise UserError(
+            f"{folder_or_repo} does not say that it holds an {kind.__name__}"
+            + ("" if task is None else f"; it is of task={task.name}")
+        )
+    return task.load(file).eval()
+
+
+def _source_of(folder_or_repo: str | Path) -> str:
     text, path = str(folder_or_repo), Path(folder_or_repo).expanduser()
     if text.startswith(HUB_PREFIX) or path.is_file() or path.joinpath(WEIGHTS_FILE).is_file():
         return text
@@ -93,7 +112,7 @@ def source_of(folder_or_repo: str | Path) -> Path | str:
 
 
 def push_to_hub(
-    model: nn.Module,
+    model: Any,
     repo_id: str,
     *,
     private: bool | None = None,

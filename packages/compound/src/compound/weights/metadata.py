@@ -4,7 +4,6 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -26,12 +25,11 @@ def metadata_of(
     ``class_names`` in the order of the outputs, None where they are not known; ``in_channels``;
     ``image_size``, height and width; ``preprocessing``; ``metrics``; ``license``.
 
-    ``preprocessing`` has ``mean`` and ``std`` a channel on the scale 0..255, ``interpolation`` and
-    ``crop`` as in `Preprocessing`. That of a detector also has ``pad_colour``: pictures are
-    scaled until they fit and filled with this RGB at the bottom and right.
+    ``task`` is the name of the network's task; ``image_size`` and ``preprocessing`` are the
+    network's `HubMixin.input`.
 
     Args:
-        model: an `EfficientNet`, or a detector, which differs by its ``pad_colour``.
+        model: a network with `compound.hub.HubMixin`.
         metrics: scores by their names, such as ``val/top1``.
         license: an identifier such as ``apache-2.0``.
 
@@ -39,25 +37,15 @@ def metadata_of(
         UserError: a score is no finite number, or the licence no identifier.
     """
     network: Any = model
-    detects = hasattr(network, "pad_colour")
-    told = network.preprocessing if detects else network.spec.preprocessing
-    preprocessing = asdict(told)
-    channels = len(network.mean)
-    if channels != len(told.mean):  # the network spreads them over its channels
-        preprocessing |= {key: getattr(network, key).flatten().tolist() for key in ("mean", "std")}
-    size = network.spec.image_size
-    if detects:
-        size = network.image_size
-        preprocessing |= {"interpolation": "bilinear", "crop": None}
-        preprocessing["pad_colour"] = network.pad_colour
-    names = network.class_names
+    size, preprocessing = network.input
     plain = {
+        "task": network.task,
         "architecture": network.spec.name,
         "model": network.spec.to_dict(),
         "num_classes": network.num_classes,
-        "class_names": names,
-        "in_channels": channels,
-        "image_size": size if detects else (size, size),
+        "class_names": network.class_names,
+        "in_channels": len(network.mean),
+        "image_size": size,
         "preprocessing": preprocessing,
         "metrics": _checked(metrics),
         "license": license,

@@ -1,0 +1,75 @@
+"""A classifier to be exported, compared with PyTorch by its probabilities and its top-1."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from backbone.classification.differences import compare
+from backbone.classification.export import classifier_program
+from backbone.efficientnet import EfficientNet
+from compound.errors import UserError
+from compound.export.comparison import (
+    ONE_BY_ONE,
+    compared_batches,
+    compared_rows,
+    labels_among,
+)
+from compound.export.program import Program
+
+
+class ClassifierExporter:
+    """See `compound.task.Exporter`.
+
+    Raises:
+        UserError: the settings are a detector's.
+    """
+
+    metric = "top1"
+
+    def __init__(
+        self,
+        model: EfficientNet,
+        class_names: Any,
+        settings: Mapping[str, Any],
+        make_data: Callable[..., Any],
+    ) -> None:
+        if settings["nms"]:
+            raise UserError("nms=true is for detectors; these weights are a classifier's")
+        size = model.spec.image_size if settings["image_size"] is None else settings["image_size"]
+        if not isinstance(size, int):
+            raise UserError(f"image_size={size}: expected the side of a classifier's pictures")
+        model.spec = replace(model.spec, image_size=size)
+        self.model, self.class_names, self.settings = model, class_names, settings
+        self.data = make_data(image_size=size, in_channels=len(model.mean), **ONE_BY_ONE)
+        self.data.preprocessing = model.spec.preprocessing
+        self.image_size = (size, size)
+
+    def program(self, *, nms: bool, about: dict[str, Any]) -> Program:
+        """Trace the classifier."""
+        return classifier_program(
+            self.model,
+            batch_size=self.settings["batch_size"],
+            any_size=self.settings["any_size"],
+            **about,
+        )
+
+    def predictions(self, network: Any) -> list[Any]:
+        """Return the probability of every class for each image."""
+        found = []
+        for batch in compared_batches(self.data, self.settings):
+            found += network.predict(batch.images, top=self.model.num_classes)
+        return found
+
+    def differences(self, expected: list[Any], found: list[Any]) -> dict[str, float]:
+        """Return the largest difference of probabilities, and how many decisions changed."""
+        return compare(expected, found)._asdict()
+
+    def score(self, predictions: list[Any]) -> float | None:
+        """Return the fraction of images whose likeliest class is right."""
+        index = self.data.splits[self.settings["split"]]
+        known = self.model.class_names is not None
+        theirs = labels_among(self.class_names, known, index.class_names)
+        if theirs is None:
+            return None
+        likeliest = theirs[[int(found.labels[0]) for found in predictions]]
+        return float((likeliest == index.labels[compared_rows(self.data, self.settings)]).mean())
