@@ -25,7 +25,6 @@ from compound.errors import UserError
 from efficientdet import EfficientDet, create_model, load_model
 from efficientdet.coco_classes import PUBLISHED_ROWS
 from efficientdet.data.shapes import draw_picture
-from efficientdet.postprocess import METHODS
 
 pytest.importorskip("gradio")
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -67,51 +66,33 @@ def drawn_picture(path: Path, size: int) -> Path:
     return path
 
 
-class TestThresholds:
-    """What is kept of the outputs answers as the network itself would."""
+def test_answers_are_predictions(runs: dict[str, Path], tmp_path: Path) -> None:
+    """The page shows what `predict` finds, for the values of its controls."""
+    from compound.cli import demo_page
 
-    @pytest.mark.parametrize("method", METHODS)
-    @pytest.mark.parametrize("candidates", [5000, 300])
-    def test_equal_to_predict(
-        self, method: str, candidates: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        from compound.cli import demo_networks as _demo
-
-        monkeypatch.setattr(_demo, "CANDIDATES", candidates)  # 3069 anchors: all, or the best
-        model = detector()
-        pixels = pixels_of(drawn_picture(tmp_path / "a.png", 160))
-        every = _demo.Detector(model, NAMES, least_score=0.0, max_detections=50).look(pixels)
-        peaks = torch.cat([level.amax((0, 1, 2)) for level in every.outputs[0]]).sigmoid()
-        least, high = peaks.quantile(torch.tensor([0.5, 0.95])).tolist()
-        network = _demo.Detector(model, NAMES, least_score=least, max_detections=50)
-        sight = network.look(pixels)
-        kept = sum(level.shape[-1] for level in sight.outputs[0])
-        assert 0 < kept < 200  # of 341 places
-        for score, iou in ((least, 0.5), (least, 0.0), (high, 0.9), (1.0, 0.5)):
-            found = network.found(sight, score, iou, method)
-            (wanted,) = model.predict(
-                pixels, score_threshold=score, nms_iou=iou, method=method,
-                max_candidates=candidates, max_detections=50,
-            )  # type: ignore[arg-type]  # fmt: skip
-            assert all(map(torch.equal, found, wanted))
-            assert (len(found.scores) > 0) == (score < 1)
-
-    def test_boxes_are_drawn_where_they_are(self, tmp_path: Path) -> None:
-        from compound.cli import demo_networks as _demo
-
-        network = _demo.Detector(detector(), NAMES, least_score=0.05, max_detections=1)
-        sight = network.look(pixels_of(drawn_picture(tmp_path / "a.png", 160)))
-        assert sight.size == (120, 160)
-        assert sight.shown.shape == (960, 1280, 3)
-        drawn, ((name, score, left, top, right, bottom),) = network.answer(
-            sight, 0.05, 0.5, "per_class"
+    config = OmegaConf.load(ROOT / "configs/demo.yaml")
+    assert isinstance(config, DictConfig)
+    networks = demo_page.Networks(config, "cpu")
+    path, weights = drawn_picture(tmp_path / "a.png", 160), str(runs["detector"])
+    model = load_model(runs["detector"] / "checkpoints/best.ckpt").eval()
+    for score, iou, method in ((0.05, 0.5, "per_class"), (0.2, 0.0, "fast"), (0.05, 0.9, "soft")):
+        values = (score, iou, method)
+        settings = dict(zip(("score_threshold", "nms_iou", "method"), values, strict=True))
+        asked = [(("det", key), value) for key, value in settings.items()]
+        note, ((drawn, name),), table, task = demo_page.answer(
+            networks, weights, [(str(path), None)], asked
         )
-        assert name in NAMES
-        assert 0.05 <= score <= 1
-        changed = np.argwhere((drawn != sight.shown).any(2))
-        assert changed.max(0) == pytest.approx([8 * bottom, 8 * right], abs=8)
-        assert changed[:, 1].min() == pytest.approx(8 * left, abs=8)
-        assert changed[:, 0].min() <= 8 * top + 8  # its name stands above
+        (expected,) = model.predict(path, **settings)
+        assert (name, task, drawn.shape) == ("a.png", "det", (120, 160, 3))
+        assert f"{len(expected.scores)} found" in note
+        assert table["headers"] == ["class", "score", "x0", "y0", "x1", "y1"]
+        rows = [
+            (NAMES[label], round(score, 4), *(round(side, 2) for side in box))
+            for box, score, label in zip(*(c.tolist() for c in expected), strict=True)
+        ]
+        assert [tuple(row) for row in table["data"]] == rows
+        assert rows
+        assert (drawn != pixels_of(path)).any()
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +189,7 @@ def rows(page: sync_api.Page) -> list[list[str]]:
 def wanted(model: EfficientDet, names: Sequence[str], file: Path, **settings: float) -> list:
     (found,) = model.predict(file, **settings)  # type: ignore[arg-type]
     return [
-        [names[label], f"{round(score, 3):g}", *(f"{round(value)}" for value in box)]
+        [names[label], f"{round(score, 4):g}", *(f"{round(value, 2):g}" for value in box)]
         for box, score, label in zip(*(column.tolist() for column in found), strict=True)
     ]
 
@@ -233,14 +214,14 @@ def test_a_photograph(page: sync_api.Page, compound_data: Path) -> None:
     choose(page, "efficientdet_lite0")
     put(page, file)
     for score, iou in ((0.3, 0.5), (0.5, 0.5), (0.25, 0.5), (0.25, 0.1)):
-        move(page, "score", score)
-        move(page, "iou", iou)
+        move(page, "score_threshold", score)
+        move(page, "nms_iou", iou)
         expected = wanted(model, PUBLISHED_ROWS, file, score_threshold=score, nms_iou=iou)
         wait_for(page, len(expected))
         assert rows(page) == expected
     assert len(expected) > 3
     image = page.locator("#drawn img").first
-    assert image.evaluate("image => image.complete && image.naturalWidth") == 1280
+    assert image.evaluate("image => image.complete && image.naturalWidth") == 640  # as it is
     assert image.bounding_box()["width"] > 250  # type: ignore[index]
     assert re.search(r"efficientdet_lite0, 90 classes.*the network took \d+ ms",
                      page.locator("#note").inner_text(), re.DOTALL)  # fmt: skip
@@ -257,8 +238,8 @@ def test_several_pictures_and_what_is_none(
     model = load_model(runs["detector"] / "checkpoints/best.ckpt").eval()
     scores = torch.cat([found.scores for found in model.predict([good, small], nms_iou=0.1)])
     settings = {"score_threshold": round(float(scores.sort().values[-8]), 2), "nms_iou": 0.1}
-    move(page, "iou", 0.1)
-    move(page, "score", settings["score_threshold"])
+    move(page, "nms_iou", 0.1)
+    move(page, "score_threshold", settings["score_threshold"])
     expected = [
         [*row, file.name]
         for file in (good, small)
@@ -277,7 +258,7 @@ def test_several_pictures_and_what_is_none(
 @IN_A_BROWSER
 def test_the_network_is_chosen(page: sync_api.Page, runs: dict[str, Path], tmp_path: Path) -> None:
     file = drawn_picture(tmp_path / "a.png", 160)
-    assert page.locator("#score").is_visible()
+    assert page.locator("#score_threshold").is_visible()
     choose(page, str(runs["classifier"]))
     sync_api.expect(page.locator("#note")).to_contain_text("efficientnet_lite0, 3 classes")
     page.evaluate(
@@ -291,17 +272,20 @@ def test_the_network_is_chosen(page: sync_api.Page, runs: dict[str, Path], tmp_p
         f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}",
     )
     wait_for(page, 3)
-    assert not page.locator("#score").is_visible()
+    assert not page.locator("#score_threshold").is_visible()
     (guesses,) = load_classifier(runs["classifier"] / "checkpoints/best.ckpt").eval().predict(file)
     pairs = zip(guesses.labels.tolist(), guesses.scores.tolist(), strict=True)
-    assert rows(page) == [["abc"[label], f"{round(score, 3):g}"] for label, score in pairs]
+    assert rows(page) == [
+        [f"{rank + 1}", "abc"[label], f"{round(score, 4):g}"]
+        for rank, (label, score) in enumerate(pairs)
+    ]
     choose(page, "/none/of/these.pth")
     problem = page.locator("#note .problem")
     sync_api.expect(problem).to_contain_text("/none/of/these.pth")
     choose(page, str(runs["detector"]))
     sync_api.expect(page.locator("#note")).to_contain_text("efficientdet_lite0, 2 classes")
     assert problem.count() == 0
-    assert page.locator("#score").is_visible()
+    assert page.locator("#score_threshold").is_visible()
 
 
 def test_without_gradio(monkeypatch: pytest.MonkeyPatch) -> None:

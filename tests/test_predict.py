@@ -13,7 +13,7 @@ from PIL import Image
 from started import run_tool
 
 from backbone import create_model as create_classifier
-from compound.export.program import write
+from compound.export.targets import write
 from efficientdet import create_model, load_model
 from efficientdet.export.detector_program import detector_program
 

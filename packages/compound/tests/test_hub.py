@@ -52,6 +52,7 @@ def test_what_weights_say() -> None:
     told = metadata_of(grey, metrics={"val/top1": 0.5}, license="apache-2.0")
     assert told["model"]["stages"][1]["channels"] == 24
     assert {key: value for key, value in told.items() if key != "model"} == {
+        "task": "cls",
         "architecture": "efficientnet_lite0",
         "num_classes": 2,
         "class_names": ["a", "b"],

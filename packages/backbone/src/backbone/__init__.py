@@ -30,7 +30,7 @@ _HOMES = {
     "StageSpec": "specs",
     "create_model": "models",
     "list_models": "models",
-    "load_exported": "export.classifier",
+    "load_exported": "classification.export",
     "load_model": "models",
     "scale": "specs",
 }

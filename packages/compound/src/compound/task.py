@@ -1,7 +1,7 @@
 """Tasks: all that differs between image classification, object detection and a task of yours.
 
-The framework trains, evaluates, predicts, exports, examines and shares networks without knowing any.
-Whatever depends on the task is a method of its `Task`, which a package names under the entry point
+The framework trains, evaluates, predicts, exports and shares networks without knowing any. Whatever
+depends on the task is a method of its `Task`, which a package names under the entry point
 ``compound.tasks``. This module is light: a task imports its network inside its methods.
 """
 

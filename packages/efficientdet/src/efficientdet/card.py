@@ -26,9 +26,7 @@ def detector_card(metadata: Mapping[str, Any]) -> Card:
         pipeline="object-detection",
         kind="object detector",
         rows=tuple(_rows(spec)),
-        example=(
-            'boxes, scores, labels = model.predict("street.jpg", score_threshold=0.3)[0]'
-        ),
+        example=('boxes, scores, labels = model.predict("street.jpg", score_threshold=0.3)[0]'),
         preparation=_preparation(metadata),
         papers={"efficientdet": _PAPER, **papers_of(_backbone_name(spec))},
     )

@@ -7,21 +7,19 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from compound.cli.evaluate import built
 from compound.cli.ingredients import common, home, ingredients, is_single
 from compound.cli.runs import as_trained, implied
 from compound.errors import UserError, closest
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from compound.training.soup import Soup
+from compound.training.soup import METHODS, Soup, estimate_norms, ranked
+from compound.weights import read_file, save_weights
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +28,6 @@ RESULT = "average.safetensors"
 
 def average(config: DictConfig) -> None:
     """Average one run's last epochs, or several runs; say whether that is better than the best."""
-    from compound.training.soup import METHODS
-    from compound.weights import read_file, save_weights
-
     _check(config)
     given = config.weights
     paths = ingredients(given, config.last)
@@ -44,7 +39,7 @@ def average(config: DictConfig) -> None:
         folder, config.trainer.default_root_dir = Path(config.paths.output_dir), scratch
         scorer = Scorer(config, metadata["class_names"])
 
-        def read(i: int) -> "dict[str, Tensor]":
+        def read(i: int) -> dict[str, Tensor]:
             return read_file(paths[i]).tensors
 
         scores = [scorer.single(read(i)) for i in range(len(paths))]
@@ -97,20 +92,18 @@ class Scorer:
                 "estimate batch-norm statistics on; norm_batches=0 averages them"
             )
 
-    def single(self, state: "Mapping[str, Tensor]") -> float:
+    def single(self, state: Mapping[str, Tensor]) -> float:
         """Return the score of a network."""
         self._module.model.load_state_dict(state)
         scores = self._trainer.validate(self._module, datamodule=self._data, verbose=False)
         return float(scores[0][self._monitor])
 
-    def mean(self, state: "Mapping[str, Tensor]") -> float:
+    def mean(self, state: Mapping[str, Tensor]) -> float:
         """Return the score of a mean of networks."""
         return self.single(self.settled(state))
 
-    def settled(self, state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
+    def settled(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return a mean with batch-norm statistics of its own."""
-        from compound.training.soup import estimate_norms
-
         if not self._norm_batches:
             return dict(state)
         module, device = self._module, self._trainer.strategy.root_device
@@ -142,9 +135,8 @@ def _check(config: DictConfig) -> None:
         raise UserError("last= is of one run's epochs; for several runs leave it out")
 
 
-def _described(paths: Sequence[Path], scores: Sequence[float], soup: "Soup") -> dict[str, Any]:
+def _described(paths: Sequence[Path], scores: Sequence[float], soup: Soup) -> dict[str, Any]:
     """Return the ingredients and the scores as JSON has them: it knows no nan."""
-    from compound.training.soup import ranked
 
     def plain(score: float) -> float | None:
         return None if math.isnan(score) else score
@@ -160,10 +152,8 @@ def _described(paths: Sequence[Path], scores: Sequence[float], soup: "Soup") -> 
     }
 
 
-def _tell(paths: Sequence[Path], scores: Sequence[float], soup: "Soup", monitor: str) -> None:
+def _tell(paths: Sequence[Path], scores: Sequence[float], soup: Soup, monitor: str) -> None:
     """Log the ingredients, the best first, and what the mean is worth."""
-    from compound.training.soup import ranked
-
     order = ranked(scores)
     log.info("%s of", monitor)
     for i in order:

@@ -5,15 +5,24 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytorch_lightning as pl
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from compound.profiling.settings import Settings
-    from compound.profiling.steps import Timed
+from compound.errors import UserError
+from compound.profiling import machine
+from compound.profiling.bottleneck import judge_inference, judge_training
+from compound.profiling.loading import measure_loader
+from compound.profiling.memory import Peak, keep_memory
+from compound.profiling.settings import Settings
+from compound.profiling.steps import Timed, Training, measure_inference
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +31,6 @@ WIDTH = 100
 
 def benchmark(config: DictConfig) -> None:
     """Measure training and inference of what the configuration names; print and write it."""
-    import pytorch_lightning as pl
-    import torch
-    from hydra.utils import instantiate
-
-    from compound.errors import UserError
-    from compound.profiling import machine
-    from compound.profiling.settings import Settings
-
     settings = Settings(
         device=machine.pick_device(str(config.trainer.accelerator)),
         precision=str(config.trainer.precision),
@@ -59,13 +60,8 @@ def benchmark(config: DictConfig) -> None:
     log.info("written to %s", path)
 
 
-def _measured(module: Any, data: Any, settings: "Settings") -> dict[str, Any]:
+def _measured(module: Any, data: Any, settings: Settings) -> dict[str, Any]:
     """Return, as plain values, what was measured, and what binds."""
-    from compound.profiling.bottleneck import judge_inference, judge_training
-    from compound.profiling.loading import measure_loader
-    from compound.profiling.memory import Peak, keep_memory
-    from compound.profiling.steps import Training, measure_inference
-
     keep_memory()
     pictures = _evaluated(data)[: data.batch_size]
     tensors = [*module.model.parameters(), *module.model.buffers()]
@@ -99,17 +95,16 @@ def _measured(module: Any, data: Any, settings: "Settings") -> dict[str, Any]:
     }
 
 
-def _evaluated(data: Any) -> "Tensor":
+def _evaluated(data: Any) -> Tensor:
     """Return the first pictures of the validation, as inference sees them."""
     return next(iter(data.val_dataloader())).images
 
 
-def _plain(timed: "Timed") -> dict[str, Any]:
+def _plain(timed: Timed) -> dict[str, Any]:
     return asdict(timed) | {"images_per_second": timed.images_per_second}
 
 
 def _configuration() -> dict[str, Any]:
-    from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
     names = {key: hydra.runtime.choices[key] for key in ("task", "model", "data")}
@@ -118,9 +113,6 @@ def _configuration() -> dict[str, Any]:
 
 def _show(content: dict[str, Any], found: dict[str, Any]) -> None:
     """Print a row for every part, a column for every kind of step."""
-    from rich.console import Console
-    from rich.table import Table
-
     columns = [("training", found["training"])]
     columns += [("inference", inference) for inference in found["inference"]]
     console = Console(width=max(WIDTH, Console().width))

@@ -9,34 +9,36 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from compound.cli.networks import file_of, network_of
 from compound.errors import UserError, closest
+from compound.task import Format, Task, find_task, task_names
+from compound.weights import metadata_of, read_file, save_weights
 
 log = logging.getLogger(__name__)
 
-# How what a format writes is called; None is a folder.
-SUFFIXES = {
-    "pretrained": None,
-    "safetensors": ".safetensors",
-    "effdet": ".pth",
-    "timm": ".safetensors",
-    "tensorflow": None,
-}
+PRETRAINED = "pretrained"
+
+
+def _safetensors(model: Any, metadata: dict[str, Any]) -> Callable[[Path], None]:
+    return lambda path: save_weights(path, model.state_dict(), metadata)
+
+
+# What any network can be written as; a folder of the hub has a writer of its own.
+_COMMON = {PRETRAINED: None, "safetensors": Format(".safetensors", _safetensors)}
 
 
 def convert(config: DictConfig) -> None:
     """Write weights in another format, or as a folder of the Hugging Face hub."""
     target = _target(config)
-    from compound.cli.networks import file_of, network_of
-    from compound.weights import read_file
-
-    model = network_of(config).eval()
+    task, model = network_of(config)
+    model.eval()
     _check_whole(model, config)
     file = file_of(config.weights)
     told = read_file(file).metadata if file.is_file() else {}
     about = {"metrics": told.get("metrics"), "license": config.license or told.get("license")}
     if target is not None:
         try:
-            _write(model, target, str(config.format), {**about, "dataset": config.dataset})
+            _write(task, model, target, str(config.format), {**about, "dataset": config.dataset})
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"to={config.to} cannot be written: {reason}") from error
@@ -54,8 +56,11 @@ def _target(config: DictConfig) -> Path | None:
     Raises:
         UserError: there is something, or it is called otherwise than its format is.
     """
-    suffix = SUFFIXES[closest(str(config.format), SUFFIXES, what="format")]
-    if config.push is not None and config.format != "pretrained":
+    formats: dict[str, Format | None] = dict(_COMMON)
+    for name in task_names():
+        formats |= find_task(name).formats
+    form = formats[closest(str(config.format), formats, what="format")]
+    if config.push is not None and config.format != PRETRAINED:
         raise UserError(f"push={config.push} uploads format=pretrained, not {config.format}")
     if config.to is None:
         if config.push is None:
@@ -64,8 +69,8 @@ def _target(config: DictConfig) -> Path | None:
     target = Path(str(config.to)).expanduser().absolute()
     if target.exists():
         raise UserError(f"to={config.to} exists already; name another path, or remove it")
-    if suffix is not None and target.suffix != suffix:
-        raise UserError(f"to={config.to}: format={config.format} writes a {suffix} file")
+    if form is not None and form.suffix is not None and target.suffix != form.suffix:
+        raise UserError(f"to={config.to}: format={config.format} writes a {form.suffix} file")
     return target
 
 
@@ -81,12 +86,25 @@ def _check_whole(model: Any, config: DictConfig) -> None:
         )
 
 
-def _write(model: Any, target: Path, form: str, about: dict[str, Any]) -> None:
-    """Write the target completely or not at all."""
-    if form == "pretrained":
+def _write(task: Task, model: Any, target: Path, name: str, about: dict[str, Any]) -> None:
+    """Write the target completely or not at all.
+
+    Raises:
+        UserError: the format is another task's, or cannot hold the network.
+    """
+    form = {**_COMMON, **task.formats}.get(name)
+    if name == PRETRAINED:
         model.save_pretrained(target, **about)
         return
-    write = _writer(model, form, about)
+    if form is None:
+        known = ", ".join((*_COMMON, *task.formats))
+        raise UserError(
+            f"format={name} is not for task={task.name}, which these weights are of; it has {known}"
+        )
+    metadata = metadata_of(model, metrics=about["metrics"], license=about["license"])
+    write = form.writer(model, metadata)
+    if form.left is not None:
+        _log_left(metadata, form.left(metadata))
     fresh = target.with_name(f".{os.getpid()}{target.name}")  # beside it, with its suffix
     try:
         fresh.parent.mkdir(parents=True, exist_ok=True)
@@ -98,45 +116,9 @@ def _write(model: Any, target: Path, form: str, about: dict[str, Any]) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def _writer(model: Any, form: str, about: dict[str, Any]) -> Callable[[Path], None]:
-    """Return what writes a network to a path, having made sure that the format can hold it."""
-    import torch
-
-    import efficientdet.weights
-    from backbone.weights import interop
-    from compound.cli.networks import detects
-    from compound.weights import metadata_of, save_weights
-    from compound.weights.tensorflow import write_checkpoint
-
-    is_detector = detects(model)
-    metadata = metadata_of(model, metrics=about["metrics"], license=about["license"])
-    if form == "safetensors":
-        return lambda path: save_weights(path, model.state_dict(), metadata)
-    if form == "timm":
-        if is_detector:
-            raise UserError("format=timm holds classifiers; detectors have format=effdet")
-        state = interop.to_timm(model)
-        log.info("timm builds it by the name %s", interop.timm_name(model.spec))
-        return lambda path: save_weights(path, state, metadata)
-    if form == "effdet":
-        if not is_detector:
-            raise UserError("format=effdet holds detectors; classifiers have format=timm")
-        state = efficientdet.weights.to_effdet(model)
-        _tell_left(metadata)
-        return lambda path: torch.save(state, path)
-    home = efficientdet.weights if is_detector else interop
-    state = home.to_official(model)
-    _tell_left(metadata)
-    return lambda path: write_checkpoint(path, state)
-
-
-def _tell_left(metadata: dict[str, Any]) -> None:
-    """Say what a format without metadata leaves out."""
-    spec, told = metadata["model"], metadata["preprocessing"]
-    left = [f"mean {told['mean']}", f"std {told['std']}"]
-    if "octaves" in spec:
-        octaves = [round(side, 4) for side in spec["octaves"]]
-        left += [f"aspects {spec['aspects']}, anchor_scale {spec['anchor_scale']:g}"]
-        left += [f"octaves {octaves}"]
+def _log_left(metadata: dict[str, Any], more: list[str]) -> None:
+    """Log what a format of tensors alone leaves out."""
+    told = metadata["preprocessing"]
+    left = [f"mean {told['mean']}", f"std {told['std']}", *more]
     left += ["class names"] if metadata["class_names"] else []
     log.info("this format holds tensors alone; tell what reads it: %s", ", ".join(left))

@@ -1,4 +1,4 @@
-"""Demo: ``uv run tools/demo.py weights=<run>`` and open the address that it tells."""
+"""Demo: ``uv run tools/demo.py weights=<run>`` and open the address that it prints."""
 
 import logging
 import os
@@ -13,7 +13,10 @@ from tempfile import TemporaryDirectory
 
 from omegaconf import DictConfig, ListConfig
 
+from compound.cli.networks import check_prediction
+from compound.cli.runs import checkpoint_of, run_of
 from compound.errors import UserError
+from compound.profiling.machine import pick_device
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +29,11 @@ def demo(config: DictConfig) -> None:
         raise UserError("the page needs Gradio, which is not installed; run `uv sync --extra demo`")
     weights = _checked(config)
     with listening(str(config.host), config.port) as door, _own_folder():
-        from compound.cli.demo_networks import Networks
-        from compound.cli.demo_page import page_of, serve
-        from compound.profiling.machine import pick_device
+        # Gradio reads the folder and the other settings of the environment when it is imported.
+        from compound.cli.demo_page import Networks, page_of, serve
 
         networks = Networks(config, pick_device(str(config.device)))
-        about = networks[weights[0]].about  # mistakes are told before there is a page
+        about = networks[weights[0]].about  # errors are reported before there is a page
         app = page_of(networks, weights, config)
         address, port = door.getsockname()[:2]
         if not ip_address(address).is_loopback:
@@ -50,9 +52,6 @@ def _checked(config: DictConfig) -> list[str]:
     Raises:
         UserError: there are none, or a value is out of its range.
     """
-    from compound.cli.runs import checkpoint_of, run_of
-    from compound.cli.viewers import check_detection
-
     several = isinstance(config.weights, ListConfig)
     weights = [str(word) for word in (config.weights if several else [config.weights])]
     if not weights:
@@ -60,7 +59,7 @@ def _checked(config: DictConfig) -> list[str]:
     for word in weights:  # the first is loaded now, the others when they are chosen
         if (folder := run_of(word)) is not None:
             checkpoint_of(folder)
-    check_detection(config)
+    check_prediction(config)
     for key, least, most in (("top", 1, sys.maxsize), ("port", 0, _LAST_PORT)):
         if type(config[key]) is not int or not least <= config[key] <= most:
             range_ = f"of {least} or more" if most == sys.maxsize else f"from {least} to {most}"

@@ -1,26 +1,33 @@
-"""The page of `demo`, by Gradio, and the server that shows it."""
+"""The page of `demo`, by Gradio, and the server that shows it: a thin layer around `predict`."""
 
 import html
 import socket
+import time
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from gradio.themes import Default
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from starlette.types import ASGIApp
 
-from compound.cli.demo_networks import LEAST_SCORE, Network, Networks
+from compound.cli.networks import network_of, plain
 from compound.data.images import UnreadableError
+from compound.data.sources import pixels_of
 from compound.errors import UserError
-from efficientdet.postprocess import METHODS
+from compound.task import Control, Task, find_task, task_names
 
 TITLE = "Compound demo"
 # Seconds: how often files are looked through, and how old those are that go.
 _TIDIED, _OLD = 3600, 86400
+# The longest side of an image on the page, in pixels; and answers that are kept.
+SHOWN, KEPT = 1280, 32
 _FONTS = ("system-ui", "sans-serif")
 _CSS = """
 .gradio-container { max-width: 1400px !important }
@@ -42,12 +49,102 @@ document.addEventListener("paste", (event) => {
 """
 
 
-class _Parts(NamedTuple):
-    """What a page is made of: what is asked, what is told, and the group of the thresholds."""
+class Network(NamedTuple):
+    """A network that is loaded.
 
-    asked: list[Any]
+    Attributes:
+        task: its task.
+        model: in evaluation mode, on its device.
+        about: a line about it.
+    """
+
+    task: Task
+    model: Any
+    about: str
+
+
+class Answer(NamedTuple):
+    """What the page shows of an image: drawn, a row for each line of the table, and the time."""
+
+    drawn: np.ndarray
+    rows: list[tuple[Any, ...]]
+    seconds: float
+
+
+class Networks:
+    """The networks to choose from: each is loaded when it is first asked for, and stays.
+
+    Args:
+        config: of `demo`.
+        device: ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, config: DictConfig, device: str) -> None:
+        self.settings: dict[str, Any] = plain(config) | {"batch_size": 1}
+        self._config = config
+        self._device = device
+        self._loaded: dict[str, Network] = {}
+        # Pages name uploaded files by their content, so the same image has the same path.
+        self.answer = lru_cache(KEPT)(self._answer)
+
+    def __getitem__(self, weights: str) -> Network:
+        """Return the network of some weights.
+
+        Raises:
+            UserError: see `network_of`.
+        """
+        if weights not in self._loaded:
+            task, model = network_of(OmegaConf.merge(self._config, {"weights": weights}))
+            model.eval().to(self._device)
+            height, width = model.input[0]
+            names = task.class_names(model)
+            about = f"{model.spec.name}, {len(names)} classes, {height} x {width} pixels"
+            self._loaded[weights] = Network(task, model, about)
+            self._predict(weights, np.zeros((64, 64, 3), np.uint8), ())  # the first takes longer
+        return self._loaded[weights]
+
+    def columns(self, weights: str) -> tuple[str, ...]:
+        """Return the head of the table, but for the file."""
+        task, model, _ = self[weights]
+        return task.predictor(model, self.settings).columns[1:]
+
+    def _answer(self, weights: str, path: Path, moved: tuple[tuple[str, Any], ...]) -> Answer:
+        """Return what a network makes of an image file.
+
+        Args:
+            weights: name of the network.
+            path: of the image.
+            moved: settings and their values on the page.
+
+        Raises:
+            UnreadableError: it cannot be decoded to its end.
+        """
+        return self._predict(weights, pixels_of(path), moved)
+
+    def _predict(self, weights: str, pixels: np.ndarray, moved: Sequence[Any]) -> Answer:
+        task, model, _ = self._loaded[weights]
+        predictor = task.predictor(model, self.settings | dict(moved))
+        began = time.perf_counter()
+        prediction = next(iter(predictor.predict([pixels])))
+        seconds = time.perf_counter() - began
+        drawn = Image.fromarray(predictor.draw(pixels, prediction))
+        drawn.thumbnail((SHOWN, SHOWN))
+        rows = [row[1:] for row in predictor.rows("", prediction)]
+        return Answer(np.asarray(drawn), rows, seconds)
+
+
+class _Parts(NamedTuple):
+    """What a page is made of.
+
+    Attributes:
+        chosen: the name of the network, and the images.
+        controls: of every task, and its group.
+        told: note, drawn images and table.
+    """
+
+    chosen: list[Any]
+    controls: dict[str, tuple[Any, dict[str, Any]]]
     told: list[Any]
-    thresholds: Any
 
 
 def page_of(networks: Networks, weights: Sequence[str], config: DictConfig) -> ASGIApp:
@@ -63,10 +160,12 @@ def page_of(networks: Networks, weights: Sequence[str], config: DictConfig) -> A
         gr.Markdown(f"# {TITLE}")
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
-                asked, thresholds = _asked(weights, first.detects, config)
+                chosen = _choices(weights)
+                controls = {name: _group(name, first, config) for name in task_names()}
             with gr.Column(scale=3, min_width=300):
                 told = _told(first)
-        _wire(networks, _Parts(asked, told, thresholds))
+        controls = {name: group for name, group in controls.items() if group[1]}
+        _wire(networks, _Parts(chosen, controls, told))
     return gr.mount_gradio_app(
         FastAPI(openapi_url=None),
         page,
@@ -83,30 +182,37 @@ def page_of(networks: Networks, weights: Sequence[str], config: DictConfig) -> A
     )
 
 
-def _asked(weights: Sequence[str], detects: bool, config: DictConfig) -> tuple[list[Any], Any]:
-    """Return the controls, and the group of those that only a detector has."""
+def _choices(weights: Sequence[str]) -> list[Any]:
+    """Return the choice of a network, and of images."""
     name = gr.Dropdown(
-        list(weights),
-        label="Network",
-        visible=len(weights) > 1,
-        filterable=False,
+        list(weights), label="Network", visible=len(weights) > 1, filterable=False,
         elem_id="network",
-    )
+    )  # fmt: skip
     pictures = gr.Gallery(
         label="Pictures", height=220, object_fit="contain",
         allow_preview=False, buttons=[], elem_id="pictures",
     )  # fmt: skip
-    with gr.Group(visible=detects) as thresholds:
-        least = min(LEAST_SCORE, config.score_threshold)
-        score = gr.Slider(
-            least, 1, config.score_threshold, step=0.01, label="Score threshold", buttons=[],
-            elem_id="score",
-        )  # fmt: skip
-        iou = gr.Slider(0, 1, config.nms_iou, step=0.01, label="NMS IoU", buttons=[], elem_id="iou")
-        method = gr.Dropdown(
-            list(METHODS), value=config.method, label="NMS method", filterable=False
+    return [name, pictures]
+
+
+def _group(name: str, first: Network, config: DictConfig) -> tuple[Any, dict[str, Any]]:
+    """Return the group of a task's controls, which is seen if the network is of it."""
+    with gr.Group(visible=name == first.task.name) as group:
+        controls = find_task(name).controls(config)
+        made = {control.key: _control(control, config[control.key]) for control in controls}
+    return group, made
+
+
+def _control(control: Control, value: Any) -> Any:
+    if all(isinstance(choice, str) for choice in control.choices):
+        names: Any = list(control.choices)
+        return gr.Dropdown(
+            names, value=value, label=control.label, filterable=False, elem_id=control.key
         )
-    return [name, pictures, score, iou, method], thresholds
+    least, most = map(float, control.choices)
+    return gr.Slider(
+        least, most, value, step=0.01, label=control.label, buttons=[], elem_id=control.key
+    )
 
 
 def _told(first: Network) -> list[Any]:
@@ -124,35 +230,39 @@ def _told(first: Network) -> list[Any]:
 
 
 def _wire(networks: Networks, parts: _Parts) -> None:
-    """Let the controls answer. A slider shows neither that it is busy nor another picture."""
+    """Let the controls answer. A slider shows neither that it is busy nor another image."""
+    keys = [(task, key) for task, (_, made) in parts.controls.items() for key in made]
+    controls = [made[key] for _, made in parts.controls.values() for key in made]
+    groups = [group for group, _ in parts.controls.values()]
+
+    def move(
+        chosen: str, files: list[tuple[str, str | None]] | None, *values: Any
+    ) -> tuple[Any, ...]:
+        return answer(networks, chosen, files or (), list(zip(keys, values, strict=True)))[:3]
 
     def look(
-        chosen: str, files: list[tuple[str, str | None]] | None, *settings: Any
+        chosen: str, files: list[tuple[str, str | None]] | None, *values: Any
     ) -> tuple[Any, ...]:
-        note, drawn, table, detects = answer(networks, chosen, files or (), settings)
+        settings = list(zip(keys, values, strict=True))
+        note, drawn, table, task = answer(networks, chosen, files or (), settings)
         there = bool(drawn)
         newest = len(drawn) - 1 if there else None
         return (
             note,
             gr.Gallery(value=drawn, selected_index=newest, visible=there),
             gr.Dataframe(value=table, visible=there),
-            gr.Group(visible=detects),
+            *(gr.Group(visible=name == task) for name in parts.controls),
         )
 
-    def move(
-        chosen: str, files: list[tuple[str, str | None]] | None, *settings: Any
-    ) -> tuple[Any, ...]:
-        return answer(networks, chosen, files or (), settings)[:3]
-
-    name, pictures, *sliders = parts.asked
     common: dict[str, Any] = {
-        "inputs": parts.asked,
+        "inputs": [*parts.chosen, *controls],
         "trigger_mode": "always_last",
         "concurrency_id": "network",
         "api_visibility": "private",
     }
-    gr.on([name.input, pictures.change], look, outputs=[*parts.told, parts.thresholds], **common)
-    moved = [slider.input for slider in sliders]
+    name, pictures = parts.chosen
+    gr.on([name.input, pictures.change], look, outputs=[*parts.told, *groups], **common)
+    moved = [control.input for control in controls]
     gr.on(moved, move, outputs=parts.told, show_progress="hidden", **common)
 
 
@@ -160,39 +270,40 @@ def answer(
     networks: Networks,
     chosen: str,
     files: Sequence[tuple[str, str | None]],
-    settings: Sequence[Any],
-) -> tuple[str, list[tuple[Any, str]], dict[str, Any], bool]:
-    """Return note, drawn pictures, table, and whether the network is a detector.
+    settings: Sequence[tuple[tuple[str, str], Any]],
+) -> tuple[str, list[tuple[Any, str]], dict[str, Any], str]:
+    """Return note, drawn images, table, and the network's task.
 
     Args:
         networks: to choose from.
         chosen: name of one.
         files: paths and captions.
-        settings: score threshold, IoU and method.
+        settings: task and key of each control, and its value.
     """
     try:
         network = networks[chosen]
     except UserError as error:
-        return _paragraph(str(error), problem=True), [], {"headers": [], "data": []}, False
+        return _paragraph(str(error), problem=True), [], {"headers": [], "data": []}, ""
+    task = network.task.name
+    moved = tuple((key, value) for (name, key), value in settings if name == task)
     drawn, rows, times, problems = [], [], [], []
     for file in (Path(path) for path, _ in files):
         try:
-            sight = networks.look(chosen, file)
+            found = networks.answer(chosen, file, moved)
         except UnreadableError:
             problems.append(f"{file.name} cannot be decoded: no picture, or not all of one")
             continue
-        found = network.answer(sight, *settings)
         drawn.append((found.drawn, file.name))
         rows += [[*row, file.name] for row in found.rows]
-        times.append(f"{1000 * sight.seconds:.0f}")
+        times.append(f"{1000 * found.seconds:.0f}")
     note = _paragraph(network.about)
     if times:
         note += _paragraph(f"{len(rows)} found; the network took {', '.join(times)} ms")
     note += "".join(_paragraph(problem, problem=True) for problem in problems)
-    headers = [*network.columns, "picture"]
+    headers = [*networks.columns(chosen), "picture"]
     if len(drawn) < 2:
         headers, rows = headers[:-1], [row[:-1] for row in rows]
-    return note, drawn, {"headers": headers, "data": rows}, network.detects
+    return note, drawn, {"headers": headers, "data": rows}, task
 
 
 def _paragraph(text: str, *, problem: bool = False) -> str:

@@ -1,19 +1,24 @@
 """Describe: ``uv run tools/describe.py model=b0`` is one network, without a model it is all."""
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import torch
+from hydra import compose
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
 
 from compound.cli.help import CONFIGS
+from compound.cli.networks import plain
 from compound.errors import UserError
+from compound.profiling.cost import measure
+from compound.task import Task, find_task, task_names
 
 
 def describe(config: DictConfig) -> None:
     """Print stages, parameters, multiply-adds and sizes of a network, or a line for each one."""
-    from rich.console import Console
-    from rich.table import Table
-
     if config.get("model"):
         title, columns, rows = config.model.name, *_parts(config)
     else:
@@ -26,48 +31,40 @@ def describe(config: DictConfig) -> None:
     Console(width=max(100, Console().width)).print(table)
 
 
-def build(name: str, **settings: Any) -> Any:
-    """Return a network of any package without memory for its tensors."""
-    import torch
+def measured(
+    task: Task, settings: Mapping[str, Any], size: tuple[int, int]
+) -> tuple[Any, dict[str, Any]]:
+    """Return a network without memory for its tensors, and the cost of each of its parts.
 
-    package = _package(name)
+    Args:
+        task: the network's.
+        settings: of the group ``model``.
+        size: height and width of the input.
+    """
     with torch.device("meta"):
-        return package.create_model(name, **settings).eval()
+        model = _built(task, settings)
+        image = torch.zeros(1, len(model.mean), *size)
+    return model, measure(model, image)
 
 
-def measured(name: str, size: tuple[int, int], **settings: Any) -> tuple[Any, dict[str, Any]]:
-    """Return a network and the cost of each of its parts at a size."""
-    import torch
-
-    from compound.profiling.cost import measure
-
-    model = build(name, **settings)
-    channels = settings.get("in_channels", 3)
-    return model, measure(model, torch.zeros(1, channels, *size, device="meta"))
-
-
-def _package(name: str) -> Any:
-    from importlib import import_module
-
-    prefix = name.partition("_")[0]
-    return import_module("backbone" if prefix == "efficientnet" else prefix)
+def _built(task: Task, settings: Mapping[str, Any]) -> Any:
+    made = instantiate(dict(settings)) if "_target_" in settings else dict(settings)
+    return task.create(made).eval()
 
 
 def _parts(config: DictConfig) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of one network."""
-    size = config.model.image_size
-    height, width = (size, size) if isinstance(size, int) else size
+    size = _sides(config.model.image_size)
     if config.num_classes is not None and config.num_classes < 1:
         raise UserError(f"num_classes={config.num_classes}: expected 1 or more")
-    settings = {"num_classes": config.num_classes} if config.num_classes else {}
-    if "in_channels" in config.model:
-        settings["in_channels"] = config.model.in_channels
-    if config.backbone is not None:
-        if "backbone" not in config.model:
-            raise UserError(f"backbone={config.backbone}: {config.model.name} is no detector")
-        settings["backbone"] = config.backbone
-    model, costs = measured(config.model.name, (height, width), **settings)
-    parts = [*_named_parts(model, height, width), ("", "all", f"{width} x {height}")]
+    settings = plain(config.model)
+    if config.num_classes:
+        settings["num_classes"] = config.num_classes
+    if config.backbone is not None and "backbone" not in settings:
+        raise UserError(f"backbone={config.backbone}: {config.model.name} is no detector")
+    task = task_fitting(settings)
+    model, costs = measured(task, settings, size)
+    parts = [*task.parts(model, size), ("", "all", f"{size[1]} x {size[0]}")]
     rows = [
         (part, what, out, f"{costs[part].parameters:,}", _billions(costs[part].macs))
         for part, what, out in parts
@@ -75,42 +72,29 @@ def _parts(config: DictConfig) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     return ("part", "what", "size", "parameters", "MACs / 10^9"), rows
 
 
-def _named_parts(model: Any, height: int, width: int) -> Iterator[tuple[str, str, str]]:
-    """Yield the parts of a network, each with its row of the table in words and its output."""
-    if not hasattr(model, "trunk"):
-        yield from ((name, type(part).__name__, "") for name, part in model.named_children())
-        return
-    spec, stride = model.spec, 2
-    yield "trunk.stem", f"3x3 / 2 -> {spec.stem}", _halved(height, width, stride)
-    for i, stage in enumerate(spec.stages):
-        stride *= stage.stride
-        yield (
-            f"trunk.stages.{i}",
-            f"{stage.layers} {stage.block}{stage.expand} {stage.kernel}x{stage.kernel} / "
-            f"{stage.stride} -> {stage.channels}",
-            _halved(height, width, stride),
-        )
-    yield "head", f"1x1 -> {spec.head}", _halved(height, width, stride)
-    yield "classifier", f"linear -> {model.classifier.out_features}", "1 x 1"
-
-
-def _halved(height: int, width: int, stride: int) -> str:
-    return f"{-(-width // stride)} x {-(-height // stride)}"
-
-
 def _all() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of all published networks."""
     rows = []
-    for card in sorted((CONFIGS / "model").glob("[!_]*.yaml")):
-        name = OmegaConf.to_container(OmegaConf.load(card))["name"]  # pyright: ignore
-        model = build(name)
-        size = getattr(model, "image_size", None) or (model.spec.image_size,) * 2
-        model, costs = measured(name, size)
+    for name in sorted(path.stem for path in (CONFIGS / "model").glob("[!_]*.yaml")):
+        settings = plain(compose("describe", [f"model={name}"]).model)
+        task = task_fitting(settings)
+        size = _sides(settings["image_size"])
+        _, costs = measured(task, settings, size)
         cost = costs[""]
-        rows.append((name, f"model={card.stem}", f"{size[1]}", cost.parameters, cost.macs))
+        rows.append((settings["name"], f"model={name}", f"{size[1]}", cost.parameters, cost.macs))
     rows.sort(key=lambda row: (row[0].partition("_")[0], row[4]))
     columns = ("network", "card", "size", "parameters", "MACs / 10^9")
     return columns, [(n, c, s, f"{p:,}", _billions(m)) for n, c, s, p, m in rows]
+
+
+def task_fitting(settings: Mapping[str, Any]) -> Task:
+    """Return the task that a choice of the group ``model`` is for; ``cls`` if none says so."""
+    tasks = [find_task(name) for name in task_names()]
+    return next((task for task in tasks if task.fits("model", settings)), tasks[0])
+
+
+def _sides(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def _billions(macs: int) -> str:

@@ -3,26 +3,29 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
 from omegaconf import DictConfig
+
+from compound.cli.networks import chosen_task
+from compound.doctor.diagnosis import Options, verdict
+from compound.doctor.findings import line, lines, ordered, passes, tally
+from compound.report.run import samples_section
 
 log = logging.getLogger(__name__)
 
 # Of a data set with errors.
 EXIT_FAILED = 1
 _LEVELS = {"error": logging.ERROR, "warning": logging.WARNING, "hint": logging.INFO}
+# Checks whose findings data modules log themselves.
+_LOGGED = ("repaired",)
 
 
 def doctor(config: DictConfig) -> None:
     """Check the data set that the configuration names, as its network will see it."""
-    import pytorch_lightning as pl
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.utils import instantiate
-
-    from compound.cli.doctors import diagnose
-    from compound.doctor.diagnosis import Options, verdict
-    from compound.doctor.findings import lines, ordered, passes
-
     options = Options(
         pictures=config.pictures,
         samples=config.samples,
@@ -33,7 +36,8 @@ def doctor(config: DictConfig) -> None:
     data = instantiate(config.data)
     module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
     module.inform(data)
-    diagnosis = diagnose(data, module, options)
+    diagnosis = chosen_task().diagnose(data, module, options)
+    diagnosis.sections.append(samples_section(module, data, options.samples))
     choices = HydraConfig.get().runtime.choices
     words = f"task={choices['task']} model={choices['model']} data={choices['data']}"
     where = "" if config.data.root is None else f" data.root={config.data.root}"
@@ -45,3 +49,16 @@ def doctor(config: DictConfig) -> None:
     log.info("%s", verdict(diagnosis.findings))
     if not passes(diagnosis.findings):
         sys.exit(EXIT_FAILED)
+
+
+def log_fast_checks(data: Any, module: Any) -> None:
+    """Log what a training should know of its data, in a moment; hints are only counted."""
+    try:
+        findings = ordered(chosen_task().check_fast(data, module))
+    except Exception as error:  # whatever it is, the training itself may well run
+        log.warning("data: the quick check failed: %s", error)
+        return
+    for finding in findings:
+        if finding.severity != "hint" and finding.check not in _LOGGED:
+            log.warning("data: %s", line(finding))
+    log.info("data: %s at first sight; tools/doctor.py looks closer", tally(findings))

@@ -4,14 +4,17 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytorch_lightning as pl
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Trainer
 
 from compound.cli.runs import as_trained, implied
-
-if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
+from compound.errors import UserError
+from compound.profiling.memory import keep_memory
+from compound.report.run import try_report
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +23,6 @@ TABLE_WIDTH = 80
 
 def evaluate(config: DictConfig) -> None:
     """Score weights on a split; print the scores and write them to ``scores.json``."""
-    from compound.report.run import try_report
-
     config = as_trained(config)
     data, module, trainer = built(config, config.split)
     score = trainer.test if config.split == "test" else trainer.validate
@@ -56,18 +57,12 @@ def evaluate(config: DictConfig) -> None:
             )
 
 
-def built(config: DictConfig, split: str) -> tuple[Any, Any, "Trainer"]:
+def built(config: DictConfig, split: str) -> tuple[Any, Any, Trainer]:
     """Return the data, the module with its weights, and the trainer that scores it on a split.
 
     Raises:
         UserError: the weights do not fill the network, or the split is not there or not readable.
     """
-    import pytorch_lightning as pl
-    from hydra.utils import instantiate
-
-    from compound.errors import UserError
-    from compound.profiling.memory import keep_memory
-
     pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.weights is None:
         raise UserError("weights=null: a score of random weights would mean nothing; name some")

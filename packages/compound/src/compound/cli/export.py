@@ -6,49 +6,50 @@ import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from compound.cli.networks import check_prediction, file_of, network_of, plain
 from compound.cli.runs import as_trained, implied, pictures_of, run_of
-from compound.errors import UserError, closest
-
-if TYPE_CHECKING:
-    from compound.cli.exporters import Exporter
-    from compound.export.program import Program
+from compound.errors import UserError
+from compound.export.comparison import calibration_images, compared_rows
+from compound.export.engines import milliseconds
+from compound.export.runtime import open_program
+from compound.export.targets import TARGETS, Target, check_target, write
+from compound.profiling.machine import describe
+from compound.report.page import Part, Section, Table, Text, write_page
+from compound.report.training import making_section
+from compound.task import Exporter, Task
+from compound.weights import read_file
 
 log = logging.getLogger(__name__)
 
 EXIT_FAILED = 1
-INT8 = "int8"
 # Runtimes with converters of their own -> the target that these read.
 OTHERS = {"tensorrt": "onnx", "coreml": "pt2", "litert": "onnx", "tflite": "onnx"}
 ROUNDS = 20
-# What an export in 32 bits may differ by: rounding, and the few detections that it decides.
-LIMITS = {"score": 1e-3, "box": 0.1, "unmatched": 2e-3, "probability": 1e-3, "top1": 0.0}
 UNITS = {"box": " px", "unmatched": " share"}
-# What its score may differ by, and what that of 8 bits may fall by.
+# What a score or a difference may change by where a target says nothing else.
 FALL = 0.001
-INT8_FALLS = {"mAP": 0.010, "top1": 0.020}
 
 
 def export(config: DictConfig) -> None:
     """Write a network for other runtimes, each compared with PyTorch on real pictures."""
-    from compound.cli.exporters import exporter_of
-    from compound.cli.networks import file_of, network_of
-    from compound.weights import read_file
-
     targets = _checked(config)
     config = as_trained(config)
-    model = network_of(config).eval()
+    task, model = network_of(config)
     file = file_of(config.weights)
     about = read_file(file).metadata if file.is_file() else {}
     about = {key: about.get(key) for key in ("metrics", "license")}
-    exporter = exporter_of(model, config)
+    exporter = task.exporter(model.eval(), plain(config), partial(instantiate, config.data))
     _check_data(exporter, config, targets)
     folder = Path(config.paths.output_dir)
-    told = _exported(exporter, config, targets, about, folder)
+    told = _exported(task, exporter, config, targets, about, folder)
     (folder / "export.json").write_text(json.dumps(told, indent=2) + "\n")
     _tell(told)
     if config.report:
@@ -60,93 +61,81 @@ def export(config: DictConfig) -> None:
         sys.exit(EXIT_FAILED)
 
 
-def _checked(config: DictConfig) -> list[str]:
+def _checked(config: DictConfig) -> list[Target]:
     """Return the targets; refuse values that nothing can be done with, before anything is loaded.
 
     Raises:
         UserError: a value is out of its range, or a target unknown or without its packages.
     """
-    from compound.cli.viewers import check_detection
-    from compound.export.program import SUFFIXES, check_target
-    from efficientdet.postprocess import METHODS
-
-    targets = [config.target] if isinstance(config.target, str) else list(config.target or [])
-    if not targets:
-        known = ", ".join((*SUFFIXES, INT8))
-        raise UserError(f"target=[]: expected {known}, or several of them")
-    for target in map(str, targets):
-        if target.lower() in OTHERS:
+    names = [config.target] if isinstance(config.target, str) else list(config.target or [])
+    if not names:
+        raise UserError(f"target=[]: expected {', '.join(TARGETS)}, or several of them")
+    targets = []
+    for name in map(str, names):
+        if name.lower() in OTHERS:
             raise UserError(
-                f"target={target}: it reads what target={OTHERS[target.lower()]} writes, by a tool "
+                f"target={name}: it reads what target={OTHERS[name.lower()]} writes, by a tool "
                 "of its own; see docs/export.md"
             )
-        closest(target, (*SUFFIXES, INT8), what="target")
-        check_target("onnx" if target == INT8 else target)
+        targets.append(check_target(name))
     for key in ("pictures", "calibration", "batch_size"):
         value = config[key]
         if not (isinstance(value, int) and value > 0) and (key, value) != ("batch_size", None):
             raise UserError(f"{key}={value}: expected a whole number of 1 or more")
-    check_detection(config)
-    if config.nms and METHODS[config.method].soft:
-        hard = [name for name, method in METHODS.items() if not method.soft]
-        raise UserError(
-            f"method={config.method}: runtimes suppress hard only; give {' or '.join(hard)}, or "
-            "nms=false"
-        )
+    check_prediction(config)
     return targets
 
 
-def _check_data(exporter: "Exporter", config: DictConfig, targets: list[str]) -> None:
-    """Make sure that there are pictures for all that is to be done."""
-    from compound.cli.exporters import compared
-
+def _check_data(exporter: Exporter, config: DictConfig, targets: list[Target]) -> None:
+    """Make sure that there are images for all that is to be done."""
     data = exporter.data
-    keys = ["split"] + (["calibration_split"] if INT8 in targets else [])
-    for key in keys:
+    calibrated = next((target.name for target in targets if target.calibrated), None)
+    for key in ["split"] + (["calibration_split"] if calibrated else []):
         if config[key] not in data.splits:
             known = " or ".join(f"{key}={split}" for split in data.splits)
             raise UserError(f"{key}={config[key]}: there is no such split; give {known}")
-    if INT8 in targets and config.data.root is None and run_of(config.weights) is None:
+    if calibrated and config.data.root is None and run_of(config.weights) is None:
         raise UserError(
-            "target=int8 measures the maps on pictures such as the network will see, not on drawn "
-            "ones; give data= and data.root="
+            f"target={calibrated} measures the maps on pictures such as the network will see, not "
+            "on drawn ones; give data= and data.root="
         )
-    if not len(compared(data, config)):
+    if not len(compared_rows(data, config)):
         raise UserError(
             f"calibration={config.calibration}: no picture of {config.split} is left to compare on"
         )
 
 
 def _exported(
-    exporter: "Exporter",
+    task: Task,
+    exporter: Exporter,
     config: DictConfig,
-    targets: list[str],
+    targets: list[Target],
     about: dict[str, Any],
     folder: Path,
 ) -> dict[str, Any]:
     """Write every target and compare it; keep what passes. Return what there is to tell."""
-    import torch
-
-    from compound.export.engines import milliseconds
-
     model = exporter.model
     log.info("tracing %s", model.spec.name)
     program = exporter.program(nms=config.nms, about=about)
-    wanted = exporter.findings(model)
+    wanted = exporter.predictions(model)
     score = exporter.score(wanted)
-    _check_comparison(wanted, score, config, targets)
+    _check_score(score, config, targets)
     rows: list[dict[str, Any]] = []
     runs: dict[str, Any] = {"eager": lambda images: model(model.normalize(images))}
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        written = _written(exporter, config, targets, program, Path(scratch))
-        for target, files in written.items():
-            network = exporter.open(files[0])
-            found = exporter.findings(network)
-            told = {"target": target, "file": files[0].name, "bytes": _bytes(files)}
-            told["differences"] = exporter.differences(wanted, found)
-            told[exporter.metric] = exporter.score(found)
-            rows.append({**told, "failed": _failed(told, exporter.metric, score)})
-            runs[target] = network.run
+        written: dict[str, list[Path]] = {}
+        for target in targets:
+            log.info("writing %s", target.name)
+            path = Path(scratch, model.spec.name + target.suffix)
+            images = calibration_images(exporter.data, config) if target.calibrated else ()
+            written[target.name] = write(program, path, target.name, images)
+            network = task.exported(open_program(path))
+            found = exporter.predictions(network)
+            row = {"target": target.name, "file": path.name, "bytes": _bytes(written[target.name])}
+            row["differences"] = exporter.differences(wanted, found)
+            row[exporter.metric] = exporter.score(found)
+            rows.append({**row, "failed": _failed(row, target, exporter.metric, score)})
+            runs[target.name] = network.run
         shape = (config.batch_size or 1, len(model.mean), *exporter.image_size)
         image = torch.randint(0, 256, shape, dtype=torch.uint8)
         times = milliseconds(runs, image, rounds=ROUNDS)
@@ -167,59 +156,33 @@ def _exported(
     }
 
 
-def _written(
-    exporter: "Exporter", config: DictConfig, targets: list[str], program: "Program", scratch: Path
-) -> dict[str, list[Path]]:
-    """Return the files of every target, the program's first."""
-    from compound.cli.exporters import calibrated
-    from compound.export.program import SUFFIXES, check_target, write
-    from compound.export.quantize import quantize
-
-    stem = scratch / exporter.model.spec.name
-    written: dict[str, list[Path]] = {}
-    for target in targets:
-        log.info("writing %s", target)
-        if target != INT8:
-            kind = check_target(target)
-            written[target] = write(program, stem.with_suffix(SUFFIXES[kind]), kind)
-            continue
-        source = written.get("onnx") or write(program, scratch / "source.onnx", "onnx")
-        path = stem.with_suffix(".int8.onnx")
-        quantize(source[0], path, calibrated(exporter, config))
-        written[target] = [path]
-    return written
-
-
-def _check_comparison(
-    wanted: list[Any], score: float | None, config: DictConfig, targets: list[str]
-) -> None:
-    """Refuse a comparison that would say nothing."""
-    if not any(len(of_picture.scores) for of_picture in wanted):
-        raise UserError(
-            f"score_threshold={config.score_threshold}: nothing is found in {len(wanted)} "
-            "pictures, so there is nothing to compare; lower it"
-        )
+def _check_score(score: float | None, config: DictConfig, targets: list[Target]) -> None:
+    """Refuse to quantise where no score can tell what it costs."""
     if score is not None and not math.isnan(score):
         return
     why = (
         f"the pictures of {config.split} have classes that the network does not know, or no object"
     )
-    if INT8 in targets:
-        raise UserError(
-            f"target=int8: {why}, so that its loss cannot be measured; give other data="
-        )
+    for target in targets:
+        if target.calibrated:
+            raise UserError(
+                f"target={target.name}: {why}, so that its loss cannot be measured; give other "
+                "data="
+            )
     log.warning("%s: differences are measured, no score", why)
 
 
-def _failed(row: Mapping[str, Any], metric: str, eager: float | None) -> list[str]:
+def _failed(row: Mapping[str, Any], target: Target, metric: str, eager: float | None) -> list[str]:
     """Return what an export does not hold to."""
+    limits = target.differences
     failed = []
-    if row["target"] != INT8:
-        failed = [f"{k} {v:.2g}" for k, v in row["differences"].items() if not v <= LIMITS[k]]
+    if limits:
+        failed = [
+            f"{k} {v:.2g}" for k, v in row["differences"].items() if not v <= limits.get(k, FALL)
+        ]
     if eager is not None and not math.isnan(eager):
         fall = eager - row[metric]
-        allowed = INT8_FALLS[metric] if row["target"] == INT8 else FALL
-        if not (fall if row["target"] == INT8 else abs(fall)) <= allowed:
+        if not (abs(fall) if limits else fall) <= target.falls.get(metric, FALL):
             failed.append(f"{metric} {row[metric]:.4f} against {eager:.4f}")
     return failed
 
@@ -233,10 +196,10 @@ def _table(told: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = [["PyTorch", "", f"{told['eager']['milliseconds']:.1f}", *([""] * len(kinds))]]
     rows[0] += [_number(told["eager"][metric]), ""]
     for row in told["exports"]:
-        verdict = f"FAILED: {', '.join(row['failed'])}" if row["failed"] else row["file"]
+        outcome = f"FAILED: {', '.join(row['failed'])}" if row["failed"] else row["file"]
         cells = [row["target"], f"{row['bytes'] / 1e6:.1f}", f"{row['milliseconds']:.1f}"]
         cells += [f"{row['differences'][kind]:.1e}" for kind in kinds]
-        rows.append([*cells, _number(row[metric]), verdict])
+        rows.append([*cells, _number(row[metric]), outcome])
     return columns, rows
 
 
@@ -266,10 +229,6 @@ def _shape(told: Mapping[str, Any]) -> str:
 
 
 def _report(folder: Path, told: Mapping[str, Any], config: DictConfig) -> None:
-    from compound.profiling.machine import describe
-    from compound.report.page import Part, Section, Table, Text, write_page
-    from compound.report.training import making_section
-
     columns, rows = _table(told)
     note = (
         f"Milliseconds are the median of {ROUNDS} runs in turns at {_shape(told)}"

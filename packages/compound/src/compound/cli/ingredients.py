@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import ListConfig
+from torch import Tensor
 
 from compound.cli.runs import checkpoint_of, run_of
 from compound.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from compound.training.soup import first_difference
+from compound.weights import check_fit, read_file
 
 
 def ingredients(weights: Any, last: int | None) -> list[Path]:
@@ -34,9 +34,6 @@ def common(paths: Sequence[Path]) -> dict[str, Any]:
     Raises:
         UserError: they are of different networks or classes, or do not say of which.
     """
-    from compound.training.soup import first_difference
-    from compound.weights import check_fit, read_file
-
     first: dict[str, Any] = {}
     whole: dict[str, Any] = {}
     licenses = set()

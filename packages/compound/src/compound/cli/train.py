@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from compound.cli.doctors import tell_quickly
+from compound.cli.doctor import log_fast_checks
 from compound.cli.launch import in_multirun
 from compound.cli.runs import pictures_of
 from compound.cli.tuning import begin, find_batch, find_rate
@@ -85,7 +85,7 @@ def _built(config: DictConfig) -> tuple[Any, Any, list[Any]]:
     if _is_first():
         data.check(("val", "test"))
         if config.overfit is None:
-            tell_quickly(data, module)
+            log_fast_checks(data, module)
         else:
             log.info("%d training pictures, not augmented, and scored on the same", config.overfit)
     if in_multirun():

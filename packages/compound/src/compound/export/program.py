@@ -1,36 +1,23 @@
-"""Writing a network as a program of another runtime.
+"""A traced network, from which every target is written.
 
-Every target is made of one trace by `torch.export`, and every file carries what `metadata` says:
-in ONNX's ``metadata_props``, OpenVINO's ``rt_info`` or PyTorch's extra files, under `KEY` as JSON.
+All targets are made of one trace by `torch.export`; each of their files carries the metadata.
 """
 
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
 from math import ceil
-from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from compound.errors import UserError, closest
-from compound.export.engines import openvino_model
+from compound.errors import UserError
 
-Target = Literal["onnx", "pt2", "openvino"]
-SUFFIXES: dict[Target, str] = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
-# What a target is written with.
-_NEEDS: dict[Target, tuple[str, ...]] = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "pt2": (),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-}
 KEY = "compound"
 INPUT = "images"
 # A trace needs an end: pictures of a batch, and multiples of the least side.
@@ -67,21 +54,6 @@ class Program:
         )
         assert converted is not None
         return converted.model_proto.SerializeToString()
-
-
-def check_target(target: str) -> Target:
-    """Return a target that can be written here.
-
-    Raises:
-        UserError: there is none of this name, or a package is missing.
-    """
-    known: Any = closest(target, get_args(Target), what="target")
-    missing = [package for package in _NEEDS[known] if not find_spec(package)]
-    if missing:
-        raise UserError(
-            f"writing {target} needs {', '.join(missing)}; run `uv sync --extra runtimes`"
-        )
-    return known
 
 
 def sizes(image_size: Sequence[int], multiple: int | None) -> dict[str, Any]:
@@ -150,51 +122,10 @@ def trace(
         raise UserError(f"this network cannot be exported: {gist(error)}") from error
 
 
-def write(program: Program, path: Path, target: Target) -> list[Path]:
-    """Write a program's file; return all files that belong to it, this one first.
-
-    Args:
-        program: what to write.
-        path: the file; its suffix is `SUFFIXES`'.
-        target: the kind of file.
-
-    Raises:
-        UserError: the target has no way to compute something of the network.
-    """
-    try:
-        with quiet():
-            return _write(program, path, target)
-    except Exception as error:  # exporters have errors of their own, some pages long
-        for file in (path, path.with_suffix(".bin")):
-            file.unlink(missing_ok=True)
-        name = program.metadata["architecture"]
-        raise UserError(f"target={target}: {name} cannot be written: {gist(error)}") from error
-
-
 def gist(error: Exception) -> str:
     """Return beginning and end of what an exporter or a runtime says, in one line."""
     words = " ".join(str(error).split())
     return words if len(words) <= 2 * _GIST else f"{words[:_GIST]} ... {words[-_GIST:]}"
-
-
-def _write(program: Program, path: Path, target: Target) -> list[Path]:
-    told = json.dumps(program.metadata)
-    if target == "pt2":
-        torch.export.save(program.exported, path, extra_files={f"{KEY}.json": told})
-        return [path]
-    if target == "onnx":
-        import onnx
-
-        model = onnx.load_from_string(program.onnx)
-        model.metadata_props.add(key=KEY, value=told)
-        path.write_bytes(model.SerializeToString())
-        return [path]
-    import openvino
-
-    converted = openvino_model(program.onnx)
-    converted.set_rt_info(told, [KEY])
-    openvino.save_model(converted, path, compress_to_fp16=False)
-    return [path, path.with_suffix(".bin")]
 
 
 @contextmanager

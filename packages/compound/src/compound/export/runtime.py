@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 import torch
 
 from compound.errors import UserError
-from compound.export.engines import Run, onnx_session, openvino_model, run_onnx, run_openvino
-from compound.export.program import KEY, SUFFIXES, Target, check_size, gist, quiet
-
-_PACKAGES: dict[Target, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
+from compound.export.engines import Run
+from compound.export.program import check_size, gist, quiet
+from compound.export.targets import TARGETS, target_of
 
 
 class Opened(NamedTuple):
@@ -28,7 +27,7 @@ class Opened(NamedTuple):
 
 def is_program(path: str | Path) -> bool:
     """Return whether a path is called like a program's file."""
-    return Path(path).suffix in SUFFIXES.values()
+    return target_of(Path(path)) is not None
 
 
 def open_program(path: str | Path) -> Opened:
@@ -38,18 +37,18 @@ def open_program(path: str | Path) -> Opened:
         UserError: there is no such file, it is none of ours, or its runtime is not installed.
     """
     path = Path(path).expanduser()
-    targets: dict[str, Target] = {suffix: target for target, suffix in SUFFIXES.items()}
-    if path.suffix not in targets:
-        raise UserError(f"{path}: expected an exported file, {', '.join(targets)}")
+    target = target_of(path)
+    if target is None:
+        suffixes = dict.fromkeys(f".{t.suffix.rpartition('.')[2]}" for t in TARGETS.values())
+        raise UserError(f"{path}: expected an exported file, {', '.join(suffixes)}")
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
-    target = targets[path.suffix]
     try:
         with quiet():
-            run, told = _OPENERS[target](path)
+            run, told = target.open(path)
     except ImportError as error:
         raise UserError(
-            f"{path} needs {_PACKAGES.get(target, 'torch')}; `uv sync --extra runtimes` installs it"
+            f"{path} needs {error.name}; `uv sync --extra runtimes` installs it"
         ) from error
     except Exception as error:  # each runtime has errors of its own
         raise UserError(
@@ -89,28 +88,3 @@ def _in_batches(run: Run, size: int) -> Run:
         return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
 
     return run_all
-
-
-def _open_onnx(path: Path) -> tuple[Run, str]:
-    session = onnx_session(str(path))
-    return run_onnx(session), session.get_modelmeta().custom_metadata_map.get(KEY, "")
-
-
-def _open_openvino(path: Path) -> tuple[Run, str]:
-    model = openvino_model(str(path))
-    told = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else ""
-    return run_openvino(model), told
-
-
-def _open_pt2(path: Path) -> tuple[Run, str]:
-    extra = {f"{KEY}.json": ""}
-    module = torch.export.load(path, extra_files=extra).module()
-
-    def run(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        with torch.no_grad():
-            return module(images)
-
-    return run, extra[f"{KEY}.json"]
-
-
-_OPENERS = {"onnx": _open_onnx, "openvino": _open_openvino, "pt2": _open_pt2}

@@ -53,11 +53,20 @@ class DetectorExporter:
         )
 
     def predictions(self, network: Any) -> list[Any]:
-        """Return the detections in each image."""
+        """Return the detections in each image.
+
+        Raises:
+            UserError: the network itself finds nothing, so that nothing could be compared.
+        """
         settings = self.postprocessing if network.nms is None else {}
         found = []
         for batch in compared_batches(self.data, self.settings):
             found += to_source(network.predict(batch.images, **settings), batch)
+        if network is self.model and not any(len(detections.scores) for detections in found):
+            raise UserError(
+                f"score_threshold={self.settings['score_threshold']}: nothing is found in "
+                f"{len(found)} pictures, so there is nothing to compare; lower it"
+            )
         return found
 
     def differences(self, expected: list[Any], found: list[Any]) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""How bright is it: the smallest useful third task."""
