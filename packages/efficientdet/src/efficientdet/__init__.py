@@ -6,6 +6,8 @@ Names are looked up when they are first used, so that a spec table needs no torc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from compound import __version__ as __version__
+
 if TYPE_CHECKING:
     from efficientdet.efficientdet import EfficientDet as EfficientDet
     from efficientdet.export.detector import load_exported as load_exported

@@ -6,6 +6,8 @@ Names are looked up when they are first used, so that a spec table needs no torc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from compound import __version__ as __version__
+
 if TYPE_CHECKING:
     from efficientnetv2.models import create_model as create_model
     from efficientnetv2.models import list_models as list_models
