@@ -53,9 +53,10 @@ def test_rows_that_fit_are_measured_and_the_others_are_told(tmp_path: Path) -> N
         (step,) = measured["steps"][0]
         (loader,) = measured["loader"][0]
         # 360,000 pictures on two devices, at the rate of steps of 2 or of the loader.
-        hours = 360_000 / min(2 / step["step"], loader) / 2 / 3600
+        hours = 360_000 / min(2 / step["median"], loader) / 2 / 3600
         assert float(line["hours_median"]) == pytest.approx(hours)
-        assert step["step"] == pytest.approx(step["forward"] + step["backward"] + step["optimizer"])
+        phases = [float(line[name]) for name in ("forward", "backward", "optimizer")]
+        assert step["median"] == pytest.approx(sum(phases))
         # Parameters, gradients and two of the optimizer's: at least 4 x 5.3 M x 4 bytes.
         assert 4 * 5.3e6 * 4 / 2**30 < float(line["peak_gib"]) < 0.75
     assert len(content["measurements"][1]["inference"]) == 1
@@ -120,7 +121,11 @@ def composed(*overrides: str) -> DictConfig:
         (["only=[b9]"], "row of only 'b9' is unknown"),
         (["only=b8"], "row of only 'b8' is unknown"),
         (["logger=tensorboard"], "logger=tensorboard: a comparison takes none or wandb"),
+        (["source=blog"], "source 'blog' is unknown"),
+        (["contest=v1"], "contest 'v1' is unknown"),
         (["mode=train", "train.seeds=[]"], r"train.seeds=\[\]"),
+        (["mode=train", "source=blog"], "source 'blog' is unknown"),
+        (["mode=train", "train.metric=val/loss"], "train.metric 'val/loss' is unknown"),
     ],
 )
 def test_mistakes_are_told(

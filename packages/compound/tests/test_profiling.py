@@ -16,8 +16,7 @@ from compound.profiling.loading import KEPT, Loader, measure_loader
 from compound.profiling.machine import pick_device
 from compound.profiling.memory import STATUS, Peak
 from compound.profiling.settings import Settings
-from compound.profiling.steps import Timed
-from compound.profiling.stopwatch import Stopwatch
+from compound.profiling.steps import Stopwatch, Timed
 
 
 def timed(**parts: float) -> Timed:

@@ -5,13 +5,13 @@ are here by name.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from backbone.specs import EFFICIENTNET, NetSpec
 from compound.errors import UserError, closest
 from efficientnetv2.specs import EFFICIENTNETV2
 
-Source = Literal["official", "paper"]
+NETWORKS: dict[str, NetSpec] = EFFICIENTNET | EFFICIENTNETV2
+SOURCES = ("official", "paper")
 
 # V1's networks learn at four fifths of the size they are scored at, rounded down to this.
 _V1_SHARE, _V1_MULTIPLE = 0.8, 16
@@ -64,7 +64,7 @@ _PAPER = {
 }
 
 
-def recipe(name: str, source: Source = "official") -> Recipe:
+def recipe(name: str, source: str = "official") -> Recipe:
     """Return the recipe of a published classifier, V2's or V1's.
 
     What the paper does not say is the official code's.
@@ -72,7 +72,7 @@ def recipe(name: str, source: Source = "official") -> Recipe:
     Raises:
         UserError: there is no such classifier, or no such source.
     """
-    if source not in ("official", "paper"):
+    if source not in SOURCES:
         raise UserError(f"recipe.source={source}: expected official or paper")
     spec = _spec(name)
     if source == "paper" and name in _PAPER:
@@ -81,7 +81,7 @@ def recipe(name: str, source: Source = "official") -> Recipe:
     return _OFFICIAL.get(name) or Recipe(size, spec.dropout)
 
 
-def sized_recipe(name: str, source: Source, image_size: int) -> Recipe:
+def sized_recipe(name: str, source: str, image_size: int) -> Recipe:
     """Return the recipe for a network that is scored at ``image_size``.
 
     At the published size training pictures have the recipe's, at another they keep the proportion.
@@ -94,5 +94,4 @@ def sized_recipe(name: str, source: Source, image_size: int) -> Recipe:
 
 
 def _spec(name: str) -> NetSpec:
-    networks = EFFICIENTNET | EFFICIENTNETV2
-    return networks[closest(name, networks, what="model")]
+    return NETWORKS[closest(name, NETWORKS, what="model")]

@@ -1,4 +1,4 @@
-"""Compare: ``uv run tools/compare.py rows=table10``: V1 against V2, training time."""
+"""Compare: ``uv run tools/compare.py rows=table10``: the training time of networks."""
 
 import logging
 import platform
@@ -16,9 +16,10 @@ from compound.errors import UserError, closest
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from compound.compare.contest import Contest
     from compound.compare.rows import Row
-    from compound.compare.throughput import Outcome, Settings
-    from compound.compare.training import Plan, Trained
+    from compound.compare.scores import Trained, TrainingPlan
+    from compound.compare.throughput import Outcome, ThroughputPlan
     from compound.report.page import Table
 
 log = logging.getLogger(__name__)
@@ -58,14 +59,17 @@ class Found:
 
 def compare(config: DictConfig) -> None:
     """Measure or train the rows; print what was found and write it into the run's folder."""
+    from compound.compare.contest import find_contest
     from compound.compare.rows import read_rows
 
     closest(str(config.mode), ("throughput", "train"), what="mode")
     others = sorted(set(config.logger) - {"wandb", "csv"})
     if others:
         raise UserError(f"logger={others[0]}: a comparison takes none or wandb; it writes CSV")
+    contest = find_contest(str(config.contest))
     rows = read_rows(
         OmegaConf.to_container(config.rows, resolve=True),  # pyright: ignore[reportArgumentType]
+        contest,
         only=None if config.only is None else [str(name) for name in _several(config.only)],
         epochs=config.epochs,
         images=config.images,
@@ -74,7 +78,8 @@ def compare(config: DictConfig) -> None:
     folder = Path(config.paths.output_dir)
     found = None
     # Written after each round and seed, so that an interruption loses no more than one.
-    for found in (_measured if config.mode == "throughput" else _trained)(config, rows, folder):
+    mode = _measured if config.mode == "throughput" else _trained
+    for found in mode(config, contest, rows, folder):
         _write(config, folder, found)
     assert found is not None
     _show(found.tables)
@@ -85,7 +90,9 @@ def compare(config: DictConfig) -> None:
         sys.exit(EXIT_ROW_FAILED)
 
 
-def _measured(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterator[Found]:
+def _measured(
+    config: DictConfig, contest: "Contest", rows: "Sequence[Row]", folder: Path
+) -> Iterator[Found]:
     """Measure the rows' steps, round by round."""
     from compound.compare import throughput
     from compound.profiling.machine import pick_device
@@ -93,28 +100,30 @@ def _measured(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterat
     devices = config.devices
     if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
         raise UserError(f"devices={devices}: expected a whole number of 1 or more")
-    keys = [field.name for field in fields(throughput.Settings) if field.name != "device"]
-    settings = throughput.Settings(
+    keys = [field.name for field in fields(throughput.ThroughputPlan) if field.name != "device"]
+    plan = throughput.ThroughputPlan(
         device=pick_device(str(config.device)), **{key: config[key] for key in keys}
     )
-    for outcomes in throughput.compare(rows, settings):
-        yield _told(outcomes, settings, devices)
+    for outcomes in throughput.compare(rows, plan):
+        yield _told(outcomes, plan, devices, title=contest.title)
 
 
-def _told(outcomes: "Sequence[Outcome]", settings: "Settings", devices: int) -> Found:
+def _told(
+    outcomes: "Sequence[Outcome]", plan: "ThroughputPlan", devices: int, *, title: str
+) -> Found:
     """Return what the rounds so far came to."""
     from compound.compare import plots, tables
     from compound.compare.projection import project, ratios
 
     projections = [project(outcome, devices=devices) for outcome in outcomes]
     found = ratios(outcomes)
-    where = f"{_machine(settings.device)}, {settings.precision}"
+    where = f"{_machine(plan.device)}, {plan.precision}"
     drawn = {
         "accuracy": plots.plot_accuracy(outcomes, projections),
         "throughput": plots.plot_throughput(outcomes),
     }
     return Found(
-        title=f"V1 against V2 on {where}",
+        title=f"{title} on {where}",
         notes=NOTES,
         tables=tables.throughput_tables(
             outcomes, projections, found, title=where, devices=devices
@@ -126,19 +135,21 @@ def _told(outcomes: "Sequence[Outcome]", settings: "Settings", devices: int) -> 
             for outcome, projection in zip(outcomes, projections, strict=True)
         ],
         ratios=[asdict(ratio) for ratio in found],
-        content={"settings": asdict(settings), "devices": devices,
+        content={"settings": asdict(plan), "devices": devices,
                  "measurements": [asdict(outcome) for outcome in outcomes]},
         failed=[outcome.row.name for outcome in outcomes if outcome.failure is not None],
     )  # fmt: skip
 
 
-def _trained(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterator[Found]:
+def _trained(
+    config: DictConfig, contest: "Contest", rows: "Sequence[Row]", folder: Path
+) -> Iterator[Found]:
     """Train the rows, seed by seed."""
-    from compound.compare.training import Plan, train
+    from compound.compare.scores import TrainingPlan, train
     from compound.profiling.machine import pick_device
 
     told = config.train
-    plan = Plan(
+    plan = TrainingPlan(
         command=(sys.executable, "-m", "compound", "train"),
         seeds=tuple(_several(told.seeds)),
         minutes=told.minutes,
@@ -149,18 +160,18 @@ def _trained(config: DictConfig, rows: "Sequence[Row]", folder: Path) -> Iterato
         accelerator=pick_device(str(config.device)),
         precision=config.precision,
     )
-    for results in train(rows, plan, folder):
-        yield _learnt(results, plan)
+    for results in train(rows, plan, contest, folder):
+        yield _learnt(results, plan, title=contest.title)
 
 
-def _learnt(results: "Sequence[Trained]", plan: "Plan") -> Found:
+def _learnt(results: "Sequence[Trained]", plan: "TrainingPlan", *, title: str) -> Found:
     """Return what the seeds so far came to."""
     from compound.compare import plots, tables
     from compound.compare.seeds import learnt, speed_ups
 
     found, ratios = learnt(results, target=plan.target), speed_ups(results)
     return Found(
-        title=f"V1 against V2 trained on {_machine(plan.accelerator)}",
+        title=f"{title} trained on {_machine(plan.accelerator)}",
         notes=TRAIN_NOTES,
         tables=tables.training_tables(
             found, ratios, metric=plan.metric, target=plan.target, seeds=len(plan.seeds)
@@ -177,7 +188,7 @@ def _learnt(results: "Sequence[Trained]", plan: "Plan") -> Found:
 
 def _write(config: DictConfig, folder: Path, found: Found) -> None:
     """Write CSV, JSON, plots and the page."""
-    from compound.compare.report import flat, write_comparison, write_csv, write_json
+    from compound.compare.outputs import flat, write_comparison, write_csv, write_json
 
     head = {"mode": config.mode, "title": found.title}
     head["tables"] = [table._asdict() for table in found.tables]
@@ -202,8 +213,8 @@ def _track(config: DictConfig, found: Found, folder: Path) -> None:
         from hydra.core.hydra_config import HydraConfig
         from hydra.utils import instantiate
 
-        from compound.compare.tracking import log_comparison
         from compound.tracking.trackers import FailSafe
+        from compound.tracking.wandb_run import log_comparison
 
         name = f"compare-{HydraConfig.get().runtime.choices['rows']}"
         logger = instantiate(config.logger.wandb, name=name)

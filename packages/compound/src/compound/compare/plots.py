@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from compound.compare.projection import Projection
+from compound.compare.scores import Trained
 from compound.compare.throughput import Outcome
-from compound.compare.training import Trained
 from compound.report.charts import new_figure, plain
 
 
@@ -53,7 +53,7 @@ def plot_throughput(outcomes: Sequence[Outcome]) -> Figure | None:
             sizes = [part.size for part in outcome.parts]
             # One line a row through the rounds' means at each size.
             rates = [
-                sum(times.images_per_second(outcome.row.batch_size) for times in part) / len(part)
+                sum(times.images_per_second for times in part) / len(part)
                 for part in zip(*outcome.steps, strict=True)
             ]
             axes.plot(sizes, rates, marker="o", label=plain(outcome.row.name))

@@ -3,16 +3,16 @@
 A process that runs out of memory takes nobody with it, and none finds what another has left behind.
 """
 
-import json
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from compound.compare.jobs import LoaderJob, StepJob
+from compound.compare.jobs import Job
 
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -33,11 +33,24 @@ class Failure:
     reason: str
 
 
-class Nursery:
-    """Where processes for measurements come from; see `__main__`. Use it in a ``with``."""
+class Answer(NamedTuple):
+    """How a job's process ended, what it wrote to stderr, and its result."""
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
+    status: int
+    said: str
+    result: Any
+
+
+class Nursery:
+    """Where processes for measurements come from; see `__main__`. Use it in a ``with``.
+
+    Args:
+        contest: name of the entry point of the jobs' `Contest`.
+    """
+
+    def __init__(self, contest: str) -> None:
+        self._contest = contest
+        self._process: subprocess.Popen[bytes] | None = None
         self._folder = tempfile.TemporaryDirectory()
         self._said = Path(self._folder.name) / "stderr"
 
@@ -48,34 +61,27 @@ class Nursery:
         self._stop()
         self._folder.cleanup()
 
-    def measured(self, job: StepJob | LoaderJob) -> Any | Failure:
-        """Return what a job gives, as plain values, or why it failed."""
+    def measured(self, job: Job) -> Any | Failure:
+        """Return what a job gives, or why it failed."""
         process = self._process or self._start()
         assert process.stdin is not None
         assert process.stdout is not None
-        request = {"kind": type(job).__name__, "fields": asdict(job)}
         try:
-            process.stdin.write(json.dumps(request) + "\n")
+            pickle.dump(job, process.stdin)
             process.stdin.flush()
-            line = process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:  # it went down itself
+            answer = pickle.load(process.stdout)
+        except (BrokenPipeError, EOFError):  # it went down itself
             self._stop()
             return failure(process.returncode, self._said.read_text(errors="replace"))
-        answer = json.loads(line)
-        if answer["status"] == 0:
-            return answer["result"]
-        return failure(answer["status"], answer["said"])
+        return answer.result if answer.status == 0 else failure(answer.status, answer.said)
 
-    def _start(self) -> subprocess.Popen[str]:
+    def _start(self) -> subprocess.Popen[bytes]:
         with self._said.open("w") as said:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", str(__package__)],
+                [sys.executable, "-m", str(__package__), self._contest],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=said,
-                text=True,
                 # Whoever asks CUDA itself for its devices cannot be forked.
                 env=os.environ | {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
             )

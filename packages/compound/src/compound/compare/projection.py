@@ -1,12 +1,12 @@
 """From measured rates to the hours of whole trainings, and to how rows compare."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from compound.compare.jobs import StepTimes
-from compound.compare.rows import Row, pairs, paper_inference_ratio, paper_ratio
+from compound.compare.rows import pairs, paper_inference_ratio, paper_ratio
 from compound.compare.throughput import Outcome
+from compound.profiling.steps import Timed
 
 SECONDS_AN_HOUR = 3600
 
@@ -79,19 +79,21 @@ def project(outcome: Outcome, *, devices: int) -> Projection | None:
         return None
     shares = [part.share for part in outcome.parts]
     rounds = list(zip(outcome.steps, outcome.loader, strict=True))
-    step_rates = [_step_rates(outcome.row, steps) for steps, _ in rounds]
+    step_rates = [_step_rates(steps) for steps, _ in rounds]
     loader_rates = [loader for _, loader in rounds]
 
-    def phase(of: Callable[[StepTimes], float]) -> float:
-        rounds = ([of(times) for times in steps] for steps in outcome.steps)
+    def phase(*names: str) -> float:
+        rounds = (
+            [sum(times.parts[n] for n in names) for times in steps] for steps in outcome.steps
+        )
         return median(sum(s * v for s, v in zip(shares, values, strict=True)) for values in rounds)
 
     known = [[rate for rate in rates if rate is not None] for rates in loader_rates]
     complete = all(len(rates) == len(shares) for rates in known)
     return Projection(
-        forward=phase(lambda times: times.forward),
-        backward=phase(lambda times: times.backward),
-        optimizer=phase(lambda times: times.optimizer),
+        forward=phase("to device", "forward", "loss"),
+        backward=phase("backward"),
+        optimizer=phase("optimizer"),
         images_per_second=median(_mean_rate(shares, rates) for rates in step_rates),
         loader_images_per_second=(
             median(_mean_rate(shares, rates) for rates in known) if complete else None
@@ -140,15 +142,15 @@ def _hours(outcome: Outcome, devices: int, *, loaded: bool) -> list[float]:
     row = outcome.row
     found = []
     for steps, loader in zip(outcome.steps, outcome.loader, strict=True):
-        rates = _step_rates(row, steps)
+        rates = _step_rates(steps)
         if loaded:
             rates = [min(s, r) if r else s for s, r in zip(rates, loader, strict=True)]
         found.append(hours(shares, rates, images=row.epochs * row.images, devices=devices))
     return found
 
 
-def _step_rates(row: Row, steps: Sequence[StepTimes]) -> list[float]:
-    return [times.images_per_second(row.batch_size) for times in steps]
+def _step_rates(steps: Sequence[Timed]) -> list[float]:
+    return [times.images_per_second for times in steps]
 
 
 def _mean_rate(shares: Sequence[float], rates: Sequence[float]) -> float:

@@ -3,22 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any
 
-from backbone.specs import EFFICIENTNET, NetSpec
+from compound.compare.contest import Contest
 from compound.errors import UserError, closest
-from compound.stages import Stage
-from efficientnetv2.recipes import Recipe, Source, recipe
-from efficientnetv2.schedule import INTERPOLATIONS, NUM_STAGES, first_size
-from efficientnetv2.specs import EFFICIENTNETV2
 
-NETWORKS: dict[str, NetSpec] = EFFICIENTNET | EFFICIENTNETV2
-# Below it the last stages of a network, 1/32 of the picture, have nothing to look at.
-MIN_SIZE = 32
 # It names a folder and is shown in plots.
 _NAME = re.compile(r"\w[\w.-]*")
-
-RecipeName = Literal["v1", "v2"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +19,7 @@ class Row:
     Attributes:
         name: what other rows call it.
         model: published name of the network.
-        recipe: ``v1`` trains at the size of the evaluation, as V1 originally was, ``v2`` at the
-            smaller one of V2's recipe.
+        recipe: one of the contest's.
         progressive: whether the size grows in stages; else it is fixed.
         size: last side of the training pictures in pixels; None is the recipe's.
         epochs: length of the training.
@@ -44,7 +34,7 @@ class Row:
 
     name: str
     model: str
-    recipe: RecipeName = "v2"
+    recipe: str
     progressive: bool = False
     size: int | None = None
     epochs: float
@@ -61,12 +51,8 @@ class Row:
         where = f"rows.{self.name}"
         if not _NAME.fullmatch(self.name):
             raise UserError(f"{where}: a row's name has letters, digits, dots, dashes and _ only")
-        closest(self.model, NETWORKS, what=f"{where}.model")
-        closest(self.recipe, get_args(RecipeName), what=f"{where}.recipe")
         if not isinstance(self.progressive, bool):
             raise UserError(f"{where}.progressive={self.progressive}: expected true or false")
-        if self.size is not None and (not isinstance(self.size, int) or self.size < MIN_SIZE):
-            raise UserError(f"{where}.size={self.size}: expected {MIN_SIZE} pixels or more")
         _check_counts(f"{where}.", self.epochs, self.images, self.batch_size)
         for key in ("top1", "paper_hours", "paper_images_per_second"):
             value = getattr(self, key)
@@ -85,16 +71,9 @@ def _check_counts(prefix: str, epochs: float, images: int, batch_size: int) -> N
             raise UserError(f"{prefix}{key}={value}: expected {number}{least} or more{why}")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A share of the epochs, and the side of its training pictures in pixels."""
-
-    size: int
-    share: float
-
-
 def read_rows(
     given: Mapping[str, Any],
+    contest: Contest,
     *,
     epochs: float,
     images: int,
@@ -105,6 +84,7 @@ def read_rows(
 
     Args:
         given: fields of each row by its name.
+        contest: the networks and recipes that rows may have.
         epochs: of a row that does not say.
         images: the same.
         batch_size: the same.
@@ -121,7 +101,7 @@ def read_rows(
         closest(name, given, what="row of only")
     _check_counts("", epochs, images, batch_size)
     defaults = {"epochs": epochs, "images": images, "batch_size": batch_size}
-    rows = tuple(_row(str(name), values, defaults) for name, values in given.items())
+    rows = tuple(_row(str(name), values, defaults, contest) for name, values in given.items())
     for row in rows:
         for name in row.baseline:
             closest(name, given, what=f"rows.{row.name}.baseline")
@@ -130,7 +110,7 @@ def read_rows(
     return tuple(row for row in rows if only is None or row.name in only)
 
 
-def _row(name: str, values: object, defaults: Mapping[str, Any]) -> Row:
+def _row(name: str, values: object, defaults: Mapping[str, Any], contest: Contest) -> Row:
     if not isinstance(values, Mapping):
         raise UserError(f"rows.{name}={values}: expected fields, such as rows.{name}.model")
     known = [field.name for field in fields(Row) if field.name != "name"]
@@ -139,32 +119,19 @@ def _row(name: str, values: object, defaults: Mapping[str, Any]) -> Row:
     # What is null is as good as left out.
     plain = dict(defaults) | {key: value for key, value in values.items() if value is not None}
     if "model" not in plain:
-        raise UserError(f"rows.{name} has no model; name one, such as {next(iter(NETWORKS))}")
-    for key in ("model", "recipe"):
-        plain[key] = str(plain.get(key, "v2"))
+        raise UserError(
+            f"rows.{name} has no model; name one, such as {next(iter(contest.networks))}"
+        )
+    plain.setdefault("recipe", contest.recipes[-1])
+    for key, accepted in (("model", contest.networks), ("recipe", contest.recipes)):
+        plain[key] = closest(str(plain[key]), accepted, what=f"rows.{name}.{key}")
+    size = plain.get("size")
+    if size is not None and (not isinstance(size, int) or size < contest.min_size):
+        raise UserError(f"rows.{name}.size={size}: expected {contest.min_size} pixels or more")
     for key in ("baseline", "train"):
         value = plain.get(key, ())
         plain[key] = tuple(map(str, value if isinstance(value, list | tuple) else [value]))
     return Row(name=name, **plain)
-
-
-def final_recipe(row: Row, source: Source) -> Recipe:
-    """Return what a row's training ends with; V1's is at the size of the evaluation."""
-    found = recipe(row.model, source)
-    spec = NETWORKS[row.model]
-    if row.recipe == "v1":
-        found = Recipe(spec.image_size, spec.dropout)
-    return found
-
-
-def parts(row: Row, source: Source) -> tuple[Part, ...]:
-    """Return the sizes that a row trains at, in their order, with their shares of the epochs."""
-    last = row.size or final_recipe(row, source).train_size
-    if not row.progressive:
-        return (Part(last, 1.0),)
-    first = first_size(last)
-    stages = INTERPOLATIONS[source](Stage(first), Stage(last), NUM_STAGES)
-    return tuple(Part(stage.image_size, 1 / NUM_STAGES) for stage in stages)
 
 
 def pairs(rows: Sequence[Row]) -> tuple[tuple[Row, Row], ...]:

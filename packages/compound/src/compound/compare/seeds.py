@@ -6,7 +6,7 @@ from math import sqrt
 from statistics import mean, stdev
 
 from compound.compare.rows import pairs
-from compound.compare.training import Trained
+from compound.compare.scores import Trained
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,10 @@ class Measurable(Protocol):
         """Be in training, or in evaluation."""
         ...
 
+    def to(self, device: str, /) -> Any:
+        """Move to a device."""
+        ...
+
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:

@@ -28,10 +28,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what cannot be measured."""
         check_precision(self.precision, self.device)
-        for key, least in (("rounds", 1), ("warmup", 0)):
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise UserError(f"{key}={value}: expected a whole number of {least} or more")
+        check_whole(self, rounds=1, warmup=0)
 
 
 def check_precision(precision: str, device: str) -> None:
@@ -43,3 +40,15 @@ def check_precision(precision: str, device: str) -> None:
     closest(precision, PRECISIONS, what="precision")
     if precision == "16-mixed" and device == "cpu":
         raise UserError("precision=16-mixed needs a GPU; a CPU takes 32-true or bf16-mixed")
+
+
+def check_whole(settings: object, **least: int) -> None:
+    """Refuse settings whose attributes are no whole numbers of ``least`` or more.
+
+    Raises:
+        UserError: one of them is not.
+    """
+    for key, smallest in least.items():
+        value = getattr(settings, key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            raise UserError(f"{key}={value}: expected a whole number of {smallest} or more")

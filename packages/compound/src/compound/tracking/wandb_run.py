@@ -10,6 +10,7 @@ import wandb
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
 
+from compound.report.page import Table
 from compound.tracking.artifacts import log_weights, use_data
 from compound.tracking.trackers import WANDB_RUN, attempt
 
@@ -91,3 +92,16 @@ def table_of(rows: Sequence[Any]) -> wandb.Table:
     for row in rows:
         table.add_data(*(None if v != v else v for v in dataclasses.astuple(row)))
     return table
+
+
+def log_comparison(logger: WandbLogger, tables: Sequence[Table], plots: Sequence[Path]) -> None:
+    """Log tables and plots, and end the run."""
+    payload: dict[str, object] = {
+        f"compare/{table.title.partition(',')[0]}": wandb.Table(
+            columns=list(table.columns), data=[list(row) for row in table.rows]
+        )
+        for table in tables
+    }
+    payload |= {f"compare/{plot.stem}": wandb.Image(str(plot)) for plot in plots}
+    logger.experiment.log(payload)
+    logger.experiment.finish()

@@ -12,24 +12,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import get_args
 
+from compound.compare.contest import Contest
 from compound.compare.processes import failure
 from compound.compare.rows import Row
 from compound.errors import UserError, closest
 from compound.profiling.settings import PRECISIONS
-from efficientnetv2.recipes import Source
 
 log = logging.getLogger(__name__)
 
-# Scores of which more is better.
-METRICS = ("val/top1", "val/top5")
 # What `tools/train.py` writes when an epoch was scored.
 _SCORED = re.compile(r"\[([\d-]+ [\d:]+),(\d+)\].* epoch (\d+)/\d+ ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class TrainingPlan:
     """How the rows are trained.
 
     Attributes:
@@ -39,7 +36,7 @@ class Plan:
         target: the score whose time is asked for.
         metric: the score, as the run's ``metrics.csv`` calls it.
         overrides: for all rows; a row's own win.
-        source: whose numbers of V2's recipe.
+        source: whose numbers the recipes take.
         accelerator: Lightning's.
         precision: Lightning's.
     """
@@ -50,7 +47,7 @@ class Plan:
     target: float
     metric: str
     overrides: tuple[str, ...]
-    source: Source
+    source: str
     accelerator: str
     precision: str
 
@@ -66,8 +63,6 @@ class Plan:
             raise UserError(f"train.minutes={minutes}: expected more than 0, or null")
         if not isinstance(self.target, int | float):
             raise UserError(f"train.target={self.target}: expected a score, such as 0.9")
-        closest(self.metric, METRICS, what="train.metric")
-        closest(self.source, get_args(Source), what="source")
         closest(self.precision, PRECISIONS, what="precision")
 
 
@@ -98,17 +93,25 @@ class Trained:
     failure: str | None = None
 
 
-def train(rows: Sequence[Row], plan: Plan, folder: Path) -> Iterator[list[Trained]]:
+def train(
+    rows: Sequence[Row], plan: TrainingPlan, contest: Contest, folder: Path
+) -> Iterator[list[Trained]]:
     """Train the rows; one that fails is left out from there on, and the others go on.
 
     Args:
         rows: what to train.
         plan: how.
+        contest: of the rows.
         folder: gets a run's folder for each row and seed.
 
     Yields:
         After each seed what was learnt so far.
+
+    Raises:
+        UserError: the contest has no such metric or source, or a row has no data set.
     """
+    closest(plan.metric, contest.metrics, what="train.metric")
+    closest(plan.source, contest.sources, what="source")
     for row in rows:
         words = (*plan.overrides, *row.train)
         if not any(word.startswith(("data=", "experiment=")) for word in words):
@@ -121,12 +124,15 @@ def train(rows: Sequence[Row], plan: Plan, folder: Path) -> Iterator[list[Traine
         for result in results:
             if result.failure is None:
                 log.info("seed %d: %s", seed, result.row.name)
-                _train_one(result, plan, seed, folder / f"{result.row.name}-seed{seed}")
+                words = overrides(result.row, plan, contest, seed)
+                _train_one(result, plan, seed, words, folder / f"{result.row.name}-seed{seed}")
         yield results
 
 
-def _train_one(result: Trained, plan: Plan, seed: int, folder: Path) -> None:
-    command = [*plan.command, *overrides(result.row, plan, seed), f"hydra.run.dir={folder}"]
+def _train_one(
+    result: Trained, plan: TrainingPlan, seed: int, words: Sequence[str], folder: Path
+) -> None:
+    command = [*plan.command, *words, f"hydra.run.dir={folder}"]
     done = subprocess.run(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
     )
@@ -146,18 +152,9 @@ def _train_one(result: Trained, plan: Plan, seed: int, folder: Path) -> None:
     log.info("  %s %.4f after %.2f minutes", plan.metric, curve.scores[-1], curve.minutes[-1])
 
 
-def overrides(row: Row, plan: Plan, seed: int) -> list[str]:
+def overrides(row: Row, plan: TrainingPlan, contest: Contest, seed: int) -> list[str]:
     """Return what `tools/train.py` is told; of a key that comes twice the later counts."""
-    card = row.model.replace("efficientnetv2_", "v2_").removeprefix("efficientnet_")
-    words = [f"model={card}", "logger=csv", "report=false"]
-    if row.recipe == "v2":
-        words += ["task=clsv2"] + (["recipe.source=paper"] if plan.source == "paper" else [])
-    else:
-        words += ["task=cls"]
-    if row.recipe == "v2" or row.progressive:
-        words += [f"progressive={'on' if row.progressive else 'off'}"]
-    if row.progressive:
-        words += [f"callbacks.progressive.interpolation={plan.source}"]
+    words = ["logger=csv", "report=false", *contest.overrides(row, plan.source)]
     if row.size is not None:
         words += [f"data.train_size={row.size}"]
     words += [

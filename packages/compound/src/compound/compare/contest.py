@@ -1,0 +1,101 @@
+"""What a comparison asks of the networks that it compares and of how they are trained."""
+
+from collections.abc import Collection, Hashable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from compound.errors import closest
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from compound.compare.rows import Row
+    from compound.profiling.protocols import Measurable
+
+_GROUP = "compound.contests"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A share of the epochs, and the side of its training images in pixels."""
+
+    size: int
+    share: float
+
+
+class Contest(Protocol):
+    """Networks, recipes and data; packages offer theirs by an entry point `compound.contests`.
+
+    Attributes:
+        title: heading of the results.
+        networks: names that a row's ``model`` may have.
+        recipes: names that a row's ``recipe`` may have; the last is the default.
+        sources: names of the publications whose numbers a recipe may take.
+        metrics: scores of a training run of which more is better.
+        min_size: side of the smallest images in pixels.
+    """
+
+    title: str
+    networks: Collection[str]
+    recipes: Sequence[str]
+    sources: Sequence[str]
+    metrics: Sequence[str]
+    min_size: int
+
+    def parts(self, row: "Row", source: str) -> tuple[Part, ...]:
+        """Return the sizes that a row trains at, in order, with their shares of the epochs."""
+        ...
+
+    def eval_size(self, row: "Row") -> int:
+        """Return the side in pixels of the images that a row's network is evaluated with."""
+        ...
+
+    def module(self, row: "Row", source: str, *, channels_last: bool) -> "Measurable":
+        """Build the module that trains a row, with random weights, on the CPU."""
+        ...
+
+    def batch(self, row: "Row", size: int, *, channels_last: bool) -> Any:
+        """Draw a random batch as the row's loader gives it, on the CPU."""
+        ...
+
+    def reading(self, row: "Row", source: str) -> Hashable:
+        """Return a value that is equal for rows whose loaders do the same work."""
+        ...
+
+    def loader(
+        self,
+        row: "Row",
+        source: str,
+        size: int,
+        *,
+        batch_size: int,
+        num_workers: int | None,
+        folder: Path,
+    ) -> "DataLoader[Any]":
+        """Build a row's training loader over images that are drawn for it.
+
+        Args:
+            row: whose recipe it follows.
+            source: whose numbers the recipe takes.
+            size: side of its images in pixels.
+            batch_size: images of a batch.
+            num_workers: worker processes; None takes half of the cores, 8 at most.
+            folder: an empty one, for the image files.
+        """
+        ...
+
+    def overrides(self, row: "Row", source: str) -> list[str]:
+        """Return the overrides of ``compound train`` that choose a row's network and recipe."""
+        ...
+
+
+def find_contest(name: str) -> Contest:
+    """Build an installed package's contest.
+
+    Raises:
+        UserError: no package offers one of this name.
+    """
+    offered = {entry.name: entry for entry in entry_points(group=_GROUP)}
+    return offered[closest(name, offered, what="contest")].load()()
