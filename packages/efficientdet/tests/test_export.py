@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from compound.errors import UserError
-from compound.export.program import _NEEDS, SUFFIXES, Program, Target, write
+from compound.export.program import SUFFIXES, Program, Target, write
 from compound.export.runtime import open_program
 from efficientdet import Detections, EfficientDet, create_model, load_exported
 from efficientdet.export.detector_program import detector_program
@@ -50,11 +50,6 @@ def same(found: list[Detections], wanted: list[Detections]) -> None:
         torch.testing.assert_close(one.scores, other.scores, atol=1e-4, rtol=0)
 
 
-def needs(target: Target) -> None:
-    for package in _NEEDS[target]:
-        pytest.importorskip(package)
-
-
 NMS = {"score_threshold": LEAST, "max_candidates": 400, "max_detections": 30}
 
 
@@ -63,11 +58,16 @@ def program(request: pytest.FixtureRequest, model: EfficientDet) -> Program:
     return detector_program(model, nms=request.param)
 
 
-@pytest.mark.parametrize("target", SUFFIXES)
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(target, marks=[] if target == "pt2" else pytest.mark.extra("runtimes"))
+        for target in SUFFIXES
+    ],
+)
 def test_finds_the_same(
     model: EfficientDet, program: Program, target: Target, tmp_path: Path
 ) -> None:
-    needs(target)
     path = tmp_path / f"network{SUFFIXES[target]}"
     write(program, path, target)
     exported = load_exported(path)
@@ -78,8 +78,8 @@ def test_finds_the_same(
     assert exported.pad_colour == model.pad_colour
 
 
+@pytest.mark.extra("runtimes")
 def test_any_size_with_everything_inside(model: EfficientDet, tmp_path: Path) -> None:
-    needs("onnx")
     path = tmp_path / "network.onnx"
     nms = {"score_threshold": LEAST, "method": "fast"}
     write(detector_program(model, image_size=256, any_size=True, nms=nms), path, "onnx")
