@@ -76,6 +76,7 @@ def outputs(model: nn.Module, side: int = 64) -> list[torch.Tensor]:
     return [found] if isinstance(found, torch.Tensor) else [*found[0], *found[1]]
 
 
+@pytest.mark.tool
 def test_a_training_keeps_its_last_epochs_where_it_is_told(folder: Path) -> None:
     names = {path.name for path in (folder / "cls" / "checkpoints").iterdir()}
     epochs = {f"epoch_00{i}.ckpt" for i in (1, 2, 3)}
@@ -89,6 +90,7 @@ def test_a_training_keeps_its_last_epochs_where_it_is_told(folder: Path) -> None
     assert all(torch.equal(value, kept[name]) for name, value in last.items())
 
 
+@pytest.mark.tool
 def test_the_last_epochs_of_a_run(folder: Path, tmp_path: Path) -> None:
     done = average(tmp_path, folder / "cls", "last=3")
     assert done.returncode == 0, done.stderr
@@ -133,6 +135,7 @@ def test_the_last_epochs_of_a_run(folder: Path, tmp_path: Path) -> None:
     assert "average.safetensors is there already" in done.stderr
 
 
+@pytest.mark.tool
 def test_one_network_twice_is_it(folder: Path, tmp_path: Path) -> None:
     best = folder / "cls" / "checkpoints" / "best.ckpt"
     done = average(tmp_path, f"[{folder / 'cls'},{best}]")
@@ -145,6 +148,7 @@ def test_one_network_twice_is_it(folder: Path, tmp_path: Path) -> None:
     assert config.weights == [str(folder / "cls"), str(best)]
 
 
+@pytest.mark.tool
 def test_a_detectors_greedy_soup(folder: Path, tmp_path: Path) -> None:
     """Of a network and the same one with other heads, which cannot find a thing."""
     best = read_file(folder / "det" / "checkpoints" / "best.ckpt")
@@ -169,6 +173,7 @@ def test_a_detectors_greedy_soup(folder: Path, tmp_path: Path) -> None:
     assert same == (not blind["taken"])
 
 
+@pytest.mark.tool
 def test_norms_are_estimated(folder: Path, tmp_path: Path) -> None:
     """On all of the 4 batches that there are, each once."""
     checkpoints = [folder / "cls" / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
@@ -210,6 +215,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.tool
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -229,6 +235,7 @@ def test_what_cannot_be_averaged_is_refused(files: Path, name: str, said: str) -
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.tool
 def test_too_few_are_refused(folder: Path, files: Path) -> None:
     for weights, last, said in (
         (folder / "cls", 5, "kept 3 epochs of 5; .*callbacks.recent.save_top_k=5"),
@@ -262,6 +269,7 @@ def test_values_that_mean_nothing_are_refused(
         tool._check(OmegaConf.create({**paths, **sound, **changes}))
 
 
+@pytest.mark.tool
 @pytest.mark.parametrize(
     ("weights", "words", "said"),
     [

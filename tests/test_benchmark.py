@@ -61,6 +61,7 @@ def check(content: dict[str, Any], said: str) -> None:
     assert {"torch", "timm"} <= content["versions"].keys()
 
 
+@pytest.mark.tool
 def test_a_detector_is_measured(tmp_path: Path) -> None:
     content, said = found(tmp_path, "model.image_size=128")
     check(content, said)
@@ -78,6 +79,7 @@ def test_a_detector_is_measured(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"run", "cache"}
 
 
+@pytest.mark.tool
 def test_a_classifier_is_measured_as_its_recipe_trains(tmp_path: Path) -> None:
     content, said = found(
         tmp_path, "task=clsv2", "model=v2_b0", "model.image_size=96", "precision=bf16-mixed",

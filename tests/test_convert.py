@@ -56,6 +56,7 @@ def done(folder: Path, *arguments: str) -> str:
     return result.stdout
 
 
+@pytest.mark.tool
 def test_effdets_file_becomes_a_folder_and_a_file_again(tmp_path: Path) -> None:
     config = effdet.get_efficientdet_config("tf_efficientdet_d0")
     config.num_classes, config.image_size = 3, (128, 128)
@@ -83,6 +84,7 @@ def test_effdets_file_becomes_a_folder_and_a_file_again(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.tool
 @pytest.mark.real
 def test_genuine_weights_go_through_a_folder(tmp_path: Path, compound_data: Path) -> None:
     file = compound_data / "weights/efficientdet_lite0.effdet.pth"
@@ -94,6 +96,7 @@ def test_genuine_weights_go_through_a_folder(tmp_path: Path, compound_data: Path
     assert_equal(state, torch.load(file, weights_only=True))
 
 
+@pytest.mark.tool
 def test_timm_takes_our_classifier(tmp_path: Path) -> None:
     names = [f"class {i}" for i in range(5)]
     model = backbone.create_model("efficientnet_b0", num_classes=5, class_names=names)
@@ -113,9 +116,11 @@ def test_timm_takes_our_classifier(tmp_path: Path) -> None:
     assert {key: told[key] for key in about} == about
 
 
+@pytest.mark.extra("tensorflow")
 @pytest.mark.parametrize("name", ["efficientdet_d0", "efficientnetv2_b0"])
 def test_an_official_checkpoint_is_written_and_read(name: str, tmp_path: Path) -> None:
-    tensorflow = pytest.importorskip("tensorflow")
+    import tensorflow
+
     from efficientnetv2 import create_model
 
     make: Any = efficientdet.create_model if "det" in name else create_model
@@ -232,6 +237,7 @@ def test_targets_are_looked_at_first(
         convert._target(OmegaConf.create(config))
 
 
+@pytest.mark.tool
 def test_tools_take_a_folder(tmp_path: Path) -> None:
     """Such a folder is no run, and a mistake of the command line takes one line."""
     model = efficientdet.create_model(

@@ -16,6 +16,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from playwright import sync_api
 from started import ROOT, run_tool
 
 from backbone import create_model as create_classifier
@@ -26,15 +27,11 @@ from efficientdet import EfficientDet, create_model, load_model
 from efficientdet.coco_classes import PUBLISHED_ROWS
 from efficientdet.data.shapes import draw_picture
 
-pytest.importorskip("gradio")
-sync_api = pytest.importorskip("playwright.sync_api")
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DESK, PHONE = (1280, 900), (390, 844)
 SIZE = 128
 NAMES = ("cat", "<b>dog</b>")
 LITE0 = "weights/efficientdet_lite0.effdet.pth"
-IN_A_BROWSER = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 
 
 def detector() -> EfficientDet:
@@ -205,8 +202,10 @@ def move(page: sync_api.Page, slider: str, value: float) -> None:
     field.press("Enter")
 
 
+@pytest.mark.tool
+@pytest.mark.browser
 @pytest.mark.real
-@IN_A_BROWSER
+@pytest.mark.extra("demo")
 @pytest.mark.parametrize("page", [DESK, PHONE], indirect=True, ids=["desk", "phone"])
 def test_a_photograph(page: sync_api.Page, compound_data: Path) -> None:
     file = compound_data / "data/coco/val2017/000000000139.jpg"
@@ -227,7 +226,9 @@ def test_a_photograph(page: sync_api.Page, compound_data: Path) -> None:
                      page.locator("#note").inner_text(), re.DOTALL)  # fmt: skip
 
 
-@IN_A_BROWSER
+@pytest.mark.tool
+@pytest.mark.browser
+@pytest.mark.extra("demo")
 def test_several_pictures_and_what_is_none(
     page: sync_api.Page, runs: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -255,7 +256,9 @@ def test_several_pictures_and_what_is_none(
     assert page.get_by_text("Error", exact=True).count() == 0
 
 
-@IN_A_BROWSER
+@pytest.mark.tool
+@pytest.mark.browser
+@pytest.mark.extra("demo")
 def test_the_network_is_chosen(page: sync_api.Page, runs: dict[str, Path], tmp_path: Path) -> None:
     file = drawn_picture(tmp_path / "a.png", 160)
     assert page.locator("#score_threshold").is_visible()
@@ -332,6 +335,8 @@ def test_hosts_are_checked() -> None:
             pass
 
 
+@pytest.mark.extra("demo")
+@pytest.mark.tool
 def test_a_port_in_use(runs: dict[str, Path], tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -346,6 +351,8 @@ def test_a_port_in_use(runs: dict[str, Path], tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.extra("demo")
+@pytest.mark.tool
 def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     done = run_tool("demo.py", tmp_path, "weights=none.ckpt", "port=0")

@@ -16,10 +16,14 @@ from efficientdet.specs import EFFICIENTDET
 from efficientdet.weights import _under_our_names
 
 TOLERANCE = 1e-4
+QUICK = {"efficientdet_d0", "efficientdet_lite0", "efficientdet_lite1"}
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", EFFICIENTDET)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long) for name in EFFICIENTDET],
+)
 def test_equals_effdet(name: str) -> None:
     assert parity.against_effdet(name) < TOLERANCE
 

@@ -10,6 +10,8 @@ import torch
 import yaml
 from started import run_tool
 
+pytestmark = pytest.mark.tool
+
 TINY = (
     "data.read.num_train=8",
     "data.read.num_val=3",

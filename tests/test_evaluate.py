@@ -9,6 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 from started import run_tool
 
+pytestmark = pytest.mark.tool
+
 DETECTOR = (
     "task=det",
     "data.read.num_train=8",

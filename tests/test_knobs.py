@@ -47,6 +47,7 @@ def weights(run: Path) -> dict[str, Any]:
     return content["state_dict"] | {f"raw {name}": value for name, value in raw.items()}
 
 
+@pytest.mark.tool
 def test_a_search_leaves_no_trace_but_its_result(tmp_path: Path) -> None:
     # The same eight pictures in every step: a loss that falls for certain, and soon.
     once = (*CLASSIFIER, "overfit=8", "data.batch_size=8", "trainer.max_epochs=2", "freeze=[trunk]")
@@ -68,6 +69,7 @@ def test_a_search_leaves_no_trace_but_its_result(tmp_path: Path) -> None:
     assert scores[0] == scores[1]
 
 
+@pytest.mark.tool
 def test_debug_goes_through_all_of_a_run_with_the_batch_that_fits(tmp_path: Path) -> None:
     done = train(tmp_path, *DETECTOR, "trainer=debug", "data.batch_size=auto")
     assert done.returncode == 0, done.stderr
@@ -84,6 +86,7 @@ def test_debug_goes_through_all_of_a_run_with_the_batch_that_fits(tmp_path: Path
     assert config.data.batch_size == 2
 
 
+@pytest.mark.tool
 def test_a_profile_shows_steps_and_the_wait_for_them(tmp_path: Path) -> None:
     done = train(tmp_path, *CLASSIFIER, "data.batch_size=2", "trainer=profile")
     assert done.returncode == 0, done.stderr
@@ -97,6 +100,7 @@ def test_a_profile_shows_steps_and_the_wait_for_them(tmp_path: Path) -> None:
     assert names.count("loading") >= 3
 
 
+@pytest.mark.tool
 def test_what_is_overfitted_is_what_is_scored(tmp_path: Path) -> None:
     short = ("trainer.max_epochs=4", "report=false")
     done = train(tmp_path, *DETECTOR, "trainer=overfit", "overfit=4", *short)
@@ -165,6 +169,7 @@ def test_words_are_checked_at_once(word: str, message: str) -> None:
         _overrides.check_overrides("train", [word])
 
 
+@pytest.mark.tool
 def test_a_training_that_goes_on_finds_nothing_anew(tmp_path: Path) -> None:
     for word in ("data.batch_size=auto", "lr_find=true"):
         assert _tuning.begin(composed(tmp_path, word)) == word.endswith("auto")

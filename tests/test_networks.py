@@ -1,5 +1,6 @@
 """Every classifier equals timm's, torchvision's and the official ones under the same weights."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,23 @@ from compound.weights.files import Content
 from compound.weights.tensorflow import to_torch
 
 TOLERANCE = 1e-4
+QUICK = {"efficientnetv2_s", *(f"efficientnetv2_b{i}" for i in range(4)),
+         *(f"efficientnet_b{i}" for i in range(4)), *(f"efficientnet_lite{i}" for i in range(5))}  # fmt: skip
+
+
+def sampled(names: Iterable[str]) -> list:
+    """Return parameters of which all but quick networks are `long`."""
+    return [pytest.param(n, marks=[] if n in QUICK else pytest.mark.long) for n in names]
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", sampled(TABLE))
 def test_equals_timm(name: str) -> None:
     assert parity.against_timm(name) < TOLERANCE
 
 
 @pytest.mark.parity
-@pytest.mark.parametrize("name", parity.TORCHVISION)
+@pytest.mark.parametrize("name", sampled(parity.TORCHVISION))
 def test_equals_torchvision(name: str) -> None:
     assert parity.against_torchvision(name) < TOLERANCE
 
@@ -64,10 +72,12 @@ def test_timms_own_training_pads_symmetrically(tmp_path: Path) -> None:
         assert parity.difference(ours(images), theirs(images)) < TOLERANCE
 
 
+@pytest.mark.extra("tensorflow")
 @pytest.mark.real
 def test_backbone_of_an_official_detector(compound_data: Path) -> None:
     """Averages are taken, not the raw weights, and what is no backbone's is left out."""
-    train = pytest.importorskip("tensorflow").train
+    from tensorflow import train
+
     folder = compound_data / "expected/tf/efficientdet-d0/ckpt"
     weights = read_weights(folder, TABLE["efficientnet_b0"])
     model = EfficientNet(weights.spec)

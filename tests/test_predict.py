@@ -17,6 +17,8 @@ from compound.export.targets import write
 from efficientdet import create_model, load_model
 from efficientdet.export.detector_program import detector_program
 
+pytestmark = pytest.mark.tool
+
 SIZE = 128
 
 

@@ -4,8 +4,11 @@ import csv
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import pytest
 import torch
 from started import run_tool
+
+pytestmark = pytest.mark.tool
 
 DETECTOR = (
     "task=det",

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright import sync_api
 from started import run_tool
-
-sync_api = pytest.importorskip("playwright.sync_api")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 DESK, PHONE = (1280, 900), (390, 844)
@@ -21,7 +20,7 @@ RUNS = {
                    "trainer.check_val_every_n_epoch=1"),
 }  # fmt: skip
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+pytestmark = [pytest.mark.browser, pytest.mark.tool]
 
 
 @pytest.fixture(scope="module")

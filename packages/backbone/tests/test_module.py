@@ -89,6 +89,7 @@ def trainer_in(folder: Path, epochs: int, *callbacks: Callback, **changes: Any) 
     return pl.Trainer(**(arguments | changes))
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("num_workers", [0, 1])  # a worker prefetches, maybe of a wrong epoch
 def test_resumed_run_ends_like_one_that_never_stopped(tmp_path: Path, num_workers: int) -> None:
     def fit(folder: str, *callbacks: Callback, ckpt_path: Path | None = None) -> dict[str, Any]:
@@ -109,6 +110,7 @@ def test_resumed_run_ends_like_one_that_never_stopped(tmp_path: Path, num_worker
         assert any(not torch.equal(value, half[key][name]) for name, value in whole[key].items())
 
 
+@pytest.mark.train
 def test_checkpoint_rebuilds_the_model_alone(tmp_path: Path) -> None:
     data = data_of()
     module = module_of(data, channels_last=True)
@@ -133,6 +135,7 @@ def test_checkpoint_rebuilds_the_model_alone(tmp_path: Path) -> None:
     assert found["val/top1"] == pytest.approx(float(best["best_model_score"]), abs=1e-6)
 
 
+@pytest.mark.train
 def test_scores_are_what_they_say(tmp_path: Path) -> None:
     data = data_of(eval_batch_size=7)
     module = module_of(data)
@@ -227,6 +230,7 @@ def test_memory_knobs_change_nothing_else() -> None:
     assert losses[0] != pytest.approx(losses[2], rel=1e-4)
 
 
+@pytest.mark.train
 def test_frozen_layers_stay_as_they_are_through_a_training(tmp_path: Path) -> None:
     data = data_of()
     module = module_of(data, freeze=["trunk"])
@@ -254,13 +258,17 @@ def test_mistakes(changes: dict[str, Any], message: str) -> None:
         module_of(data_of(), **changes)
 
 
+@pytest.mark.train
 def test_one_picture_is_enough_for_frozen_norms(tmp_path: Path) -> None:
     data = data_of(batch_size=1)
-    trainer_in(tmp_path, 1, limit_train_batches=1).fit(
-        module_of(data, freeze=["trunk", "head"]), datamodule=data
-    )
+    module = module_of(data, freeze=["trunk", "head"])
+    before = module.model.classifier.weight.detach().clone()
+    trainer_in(tmp_path, 1, limit_train_batches=1).fit(module, datamodule=data)
+    assert module.model.classifier.weight.isfinite().all()
+    assert not torch.equal(module.model.classifier.weight, before)
 
 
+@pytest.mark.train
 def test_compiling_waits_for_the_norms_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -287,6 +295,7 @@ def test_compiling_waits_for_the_norms_and_changes_nothing(
         torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
+@pytest.mark.train
 def test_one_batch_is_learnt_by_heart(tmp_path: Path) -> None:
     read = partial(shapes_splits, num_train=7, num_val=7, picture_size=SIZE, seed=0)
     data = data_of(read=read, batch_size=7, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, crop=1.0)

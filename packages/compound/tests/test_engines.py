@@ -24,12 +24,17 @@ def pictures(batch: int, size: int) -> Tensor:
     return torch.randint(0, 256, (batch, 3, size, size), generator=generator)
 
 
-@pytest.mark.parametrize("runtime", ["eager", "onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        "eager",
+        pytest.param("onnxruntime", marks=pytest.mark.extra("runtimes")),
+        pytest.param("openvino", marks=pytest.mark.extra("runtimes")),
+    ],
+)
 @pytest.mark.filterwarnings("error:Exporting a model while it is in training mode")
 @pytest.mark.filterwarnings("ignore")  # of exporters
 def test_same_logits(model: EfficientNet, runtime: Runtime) -> None:
-    if runtime != "eager":
-        pytest.importorskip(runtime)
     fast = model.optimize(SIZE, batch_size=2, runtime=runtime)
     # The second has another size and the third another batch than it was made for.
     for images in (pictures(2, SIZE), pictures(2, 96), pictures(3, SIZE)):
@@ -47,11 +52,11 @@ def test_same_logits(model: EfficientNet, runtime: Runtime) -> None:
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
+@pytest.mark.extra("runtimes")
 @pytest.mark.filterwarnings("ignore")
 def test_auto_takes_the_fastest_and_says_so(
     model: EfficientNet, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("onnxruntime")
     with caplog.at_level(logging.INFO):
         model.optimize(SIZE)
     (line,) = (r.getMessage() for r in caplog.records if "is the fastest" in r.getMessage())

@@ -285,6 +285,7 @@ class Falling(pl.LightningModule):
     val_dataloader = train_dataloader
 
 
+@pytest.mark.train
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec")
 @pytest.mark.parametrize("epochs", [1, 2])

@@ -105,6 +105,7 @@ def column(rows: list[dict], name: str) -> dict[int, float]:
     return {int(row["step"]): float(row[name]) for row in rows if row.get(name)}
 
 
+@pytest.mark.train
 def test_gradients_are_those_before_the_clipping(tmp_path: Path) -> None:
     spy = Spy()
     rows = fit(tmp_path, spy, gradient_clip_val=1e-3)
@@ -116,6 +117,7 @@ def test_gradients_are_those_before_the_clipping(tmp_path: Path) -> None:
     assert min(spy.before) > 1e-2
 
 
+@pytest.mark.train
 def test_rates_are_those_of_the_step(tmp_path: Path) -> None:
     rows = fit(tmp_path)
     rates = column(rows, "optim/lr")
@@ -128,6 +130,7 @@ def test_rates_are_those_of_the_step(tmp_path: Path) -> None:
     assert lowest == pytest.approx({step: rate / 2 for step, rate in rates.items()})
 
 
+@pytest.mark.train
 def test_all_of_a_step_is_in_one_row_of_metrics(tmp_path: Path) -> None:
     rows = fit(tmp_path)
     named = {"optim/lr", "optim/grad_norm", "speed/images_per_second", "memory/peak_gib"}
@@ -141,6 +144,7 @@ def test_all_of_a_step_is_in_one_row_of_metrics(tmp_path: Path) -> None:
     assert 0.01 < float(steps[0]["memory/peak_gib"]) < 1000
 
 
+@pytest.mark.train
 def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
     spy = Spy()
     rows = fit(tmp_path, spy, accumulate_grad_batches=3, log_every_n_steps=1)
@@ -150,6 +154,7 @@ def test_accumulated_batches_are_one_step(tmp_path: Path) -> None:
     assert list(column(rows, "speed/images_per_second")) == [0, 1, 2, 3]
 
 
+@pytest.mark.train
 def test_without_trackers_nothing_is_computed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

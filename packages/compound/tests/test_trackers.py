@@ -105,9 +105,11 @@ def test_mlflow_is_named_where_it_is_missing(
     assert isinstance(logger, DummyLogger)
 
 
+@pytest.mark.extra("mlflow")
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's own
 def test_mlflow_keeps_scalars_and_configuration_in_one_file(tmp_path: Path) -> None:
-    mlflow = pytest.importorskip("mlflow")
+    import mlflow
+
     uri = f"sqlite:///{tmp_path}/runs/mlflow.db"
     logger = FailSafe(mlflow_logger(tracking_uri=uri, experiment="e", name="n"))
     logger.log_hyperparams({"optim": {"lr": 0.1}, "text": "x" * 9000})

@@ -182,6 +182,7 @@ def fit(monkeypatch: pytest.MonkeyPatch, folder: Path, *, free: int, pictures: i
     return found
 
 
+@pytest.mark.train
 def test_the_largest_batch_fits_and_leaves_steps(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -247,6 +248,7 @@ def test_a_batch_is_a_whole_number(size: Any) -> None:
         Sized()
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("steps", [3, 4, 9])
 def test_a_profile_begins_with_the_fourth_step(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, steps: int

@@ -46,7 +46,10 @@ def coco_files(folder: Path, truth: str, found: str) -> tuple[AnnotationIndex, n
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("backend", ["pycocotools", "faster_coco_eval"])
+@pytest.mark.parametrize(
+    "backend",
+    ["pycocotools", pytest.param("faster_coco_eval", marks=pytest.mark.extra("fast-eval"))],
+)
 @pytest.mark.parametrize(
     ("name", "truth", "found", "digits"),
     [
@@ -62,8 +65,6 @@ def coco_files(folder: Path, truth: str, found: str) -> tuple[AnnotationIndex, n
 def test_published_numbers(
     compound_data: Path, backend: str, name: str, truth: str, found: str, digits: int
 ) -> None:
-    if backend != "pycocotools":
-        pytest.importorskip(backend)
     folder = compound_data / "expected/coco_eval" / name
     index, results = coco_files(folder, truth, found)
     printed = (folder / "EXPECTED.txt").read_text()

@@ -169,6 +169,7 @@ def fit(data: DetectionData, folder: Path, max_epochs: int) -> Spy:
     return spy
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_mosaic_is_closed_in_the_last_epochs(
     shapes: dict[str, AnnotationIndex], tmp_path: Path, num_workers: int
@@ -186,6 +187,7 @@ def test_mosaic_is_closed_in_the_last_epochs(
     assert spy.mixed == {0: {True}, 1: {True}, 2: {False}, 3: {False}}
 
 
+@pytest.mark.train
 def test_closing_needs_to_know_the_end(
     shapes: dict[str, AnnotationIndex], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -223,9 +223,9 @@ def test_folded_network_computes_the_same(model: EfficientDet) -> None:
         torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.extra("runtimes")
 @pytest.mark.filterwarnings("ignore")  # of the exporter
 def test_optimized_detector_detects_the_same(model: EfficientDet) -> None:
-    pytest.importorskip("onnxruntime")
     fast = model.optimize(128, runtime="onnxruntime")
     assert fast.run is not None
     for images in (pictures(1, 128, 128), pictures(2, 96, 160)):

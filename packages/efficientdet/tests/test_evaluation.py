@@ -27,12 +27,7 @@ from efficientdet.evaluation.evaluator import (
 )
 from efficientdet.postprocess import Detections
 
-FASTER = pytest.param(
-    "faster_coco_eval",
-    marks=pytest.mark.skipif(
-        find_spec("faster_coco_eval") is None, reason="faster-coco-eval is not installed"
-    ),
-)
+FASTER = pytest.param("faster_coco_eval", marks=pytest.mark.extra("fast-eval"))
 BOTH = pytest.mark.parametrize("backend", ["pycocotools", FASTER])
 REFERENCE = EvaluationOptions(backend="pycocotools")
 
@@ -229,6 +224,7 @@ def test_crowds_neither_count_nor_cost(shapes: dict[str, AnnotationIndex], backe
         assert scores.metrics["mAP"] == pytest.approx(1.0)
 
 
+@pytest.mark.train
 def test_module_scores_as_configured(
     shapes: dict[str, AnnotationIndex], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +301,7 @@ def test_files_are_cocos_and_csv(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == {path, table}
 
 
+@pytest.mark.tool
 def test_two_processes_score_as_one(shapes: dict[str, AnnotationIndex], tmp_path: Path) -> None:
     index = shapes["val"]
     results = noisy_results(index)

@@ -51,11 +51,6 @@ def same(found: list[Detections], wanted: list[Detections]) -> None:
         torch.testing.assert_close(one.scores, other.scores, atol=1e-4, rtol=0)
 
 
-def needs(target: str) -> None:
-    for package in TARGETS[target].needs:
-        pytest.importorskip(package)
-
-
 NMS = {"score_threshold": LEAST, "max_candidates": 400, "max_detections": 30}
 
 
@@ -64,9 +59,15 @@ def program(request: pytest.FixtureRequest, model: EfficientDet) -> Program:
     return detector_program(model, nms=request.param)
 
 
-@pytest.mark.parametrize("target", ["onnx", "pt2", "openvino"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "pt2",
+        pytest.param("onnx", marks=pytest.mark.extra("runtimes")),
+        pytest.param("openvino", marks=pytest.mark.extra("runtimes")),
+    ],
+)
 def test_finds_the_same(model: EfficientDet, program: Program, target: str, tmp_path: Path) -> None:
-    needs(target)
     path = tmp_path / f"network{TARGETS[target].suffix}"
     write(program, path, target)
     exported = load_exported(path)
@@ -77,8 +78,8 @@ def test_finds_the_same(model: EfficientDet, program: Program, target: str, tmp_
     assert exported.pad_colour == model.pad_colour
 
 
+@pytest.mark.extra("runtimes")
 def test_any_size_with_everything_inside(model: EfficientDet, tmp_path: Path) -> None:
-    needs("onnx")
     path = tmp_path / "network.onnx"
     nms = {"score_threshold": LEAST, "method": "fast"}
     write(detector_program(model, image_size=256, any_size=True, nms=nms), path, "onnx")

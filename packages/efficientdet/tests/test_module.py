@@ -87,6 +87,7 @@ def trainer_in(
     )
 
 
+@pytest.mark.train
 @pytest.mark.parametrize("num_workers", [0, 1])  # a worker prefetches, maybe of a wrong epoch
 def test_resumed_run_ends_like_one_that_never_stopped(
     shapes: dict[str, AnnotationIndex], tmp_path: Path, num_workers: int
@@ -109,6 +110,7 @@ def test_resumed_run_ends_like_one_that_never_stopped(
         assert any(not torch.equal(value, half[key][name]) for name, value in whole[key].items())
 
 
+@pytest.mark.train
 def test_checkpoint_rebuilds_the_model_alone(
     shapes: dict[str, AnnotationIndex], tmp_path: Path
 ) -> None:
@@ -157,6 +159,7 @@ class Watch(Callback):
             self.norms.append(torch.linalg.vector_norm(torch.cat(grads)).item())
 
 
+@pytest.mark.train
 def test_rate_follows_the_batch_and_gradients_are_clipped(
     shapes: dict[str, AnnotationIndex], tmp_path: Path
 ) -> None:
@@ -209,6 +212,7 @@ def test_one_batch_is_learnt_by_heart(shapes: dict[str, AnnotationIndex]) -> Non
     assert losses[-1] < 0.25 * losses[0]
 
 
+@pytest.mark.train
 def test_broken_validation_picture_is_refused_before_the_training(
     shapes: dict[str, AnnotationIndex], tmp_path: Path
 ) -> None:
@@ -226,6 +230,7 @@ def test_broken_validation_picture_is_refused_before_the_training(
         module.validation_step(next(iter(data.val_dataloader())), 0)
 
 
+@pytest.mark.train
 def test_broken_training_picture_is_listed_at_the_end(
     shapes: dict[str, AnnotationIndex], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -313,6 +318,7 @@ def test_mistakes_are_told_before_the_training(shapes: dict[str, AnnotationIndex
             EfficientDetModule(**arguments, class_names=names, optim=SGD, batch_size=4)
 
 
+@pytest.mark.train
 def test_frozen_parts_stay_as_they_are(shapes: dict[str, AnnotationIndex], tmp_path: Path) -> None:
     data = data_of(shapes)
     module = EfficientDetModule(
@@ -332,6 +338,7 @@ def test_frozen_parts_stay_as_they_are(shapes: dict[str, AnnotationIndex], tmp_p
             assert not torch.equal(value, before[name]), name
 
 
+@pytest.mark.train
 def test_bf16_learns_as_32_bits_do(shapes: dict[str, AnnotationIndex], tmp_path: Path) -> None:
     losses = []
     for precision in ("32-true", "bf16-mixed"):
@@ -343,6 +350,7 @@ def test_bf16_learns_as_32_bits_do(shapes: dict[str, AnnotationIndex], tmp_path:
     assert losses[1] != losses[0]
 
 
+@pytest.mark.train
 def test_padding_is_what_the_network_takes_for_nothing(
     shapes: dict[str, AnnotationIndex], tmp_path: Path
 ) -> None:
@@ -354,6 +362,7 @@ def test_padding_is_what_the_network_takes_for_nothing(
     assert not (images[..., :64] == 127).all()
 
 
+@pytest.mark.train
 @pytest.mark.real
 def test_short_training_on_blood_cells(compound_data: Path, tmp_path: Path) -> None:
     root = compound_data / "data/bccd"

@@ -22,7 +22,7 @@ from efficientdet.matcher import assign
 from efficientdet.postprocess import Suppression, postprocess
 from efficientdet.weights import _under_our_names
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.extra("tensorflow")]
 FOLDER = Path(os.environ.get("COMPOUND_DATA", ""), "expected/tf/efficientdet-d0")
 # What the official code's own float32 leaves; the small case is closer.
 TOLERANCES = {"b1_128x128": 1e-5, "b1_192x320_odd": 3e-4, "b2_256x256": 3e-4}
@@ -38,7 +38,8 @@ def under_our_names(variables: dict[str, np.ndarray]) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def raw() -> dict[str, Tensor]:
     """The checkpoint's weights that training works on, not their averages."""
-    train = pytest.importorskip("tensorflow").train
+    from tensorflow import train
+
     reader = train.load_checkpoint(str(FOLDER / "ckpt/model"))
     names = list(reader.get_variable_to_shape_map())
     kept = [n for n in names if not n.endswith("Average") and n != "global_step"]
@@ -47,7 +48,6 @@ def raw() -> dict[str, Tensor]:
 
 @pytest.fixture(scope="module")
 def averaged() -> EfficientDet:
-    pytest.importorskip("tensorflow")
     return create_model("efficientdet_d0", weights=FOLDER / "ckpt").eval()
 
 
@@ -193,7 +193,8 @@ def test_averages_after_the_step(step: Step, raw: dict[str, Tensor]) -> None:
     state = step.model.state_dict()
     theirs = step.recorded["ema_after"]
     names = shared(state, theirs)
-    train = pytest.importorskip("tensorflow").train
+    from tensorflow import train
+
     reader = train.load_checkpoint(str(FOLDER / "ckpt/model"))
     ending = "/ExponentialMovingAverage"
     averages = under_our_names(

@@ -13,6 +13,8 @@ from efficientdet.data.datamodule import DetectionData
 from efficientdet.data.splits import coco_splits
 from efficientdet.module import EfficientDetModule
 
+pytestmark = pytest.mark.train
+
 
 @pytest.mark.real
 def test_genuine_weights_give_their_published_score(compound_data: Path, tmp_path: Path) -> None:

@@ -241,11 +241,12 @@ def test_advprop_weights_see_pictures_from_minus_one_to_one(tmp_path: Path) -> N
     assert model.preprocessing.mean == Preprocessing().mean
 
 
+@pytest.mark.extra("tensorflow")
 @pytest.mark.real
 def test_averages_of_an_official_checkpoint(compound_data: Path) -> None:
-    reader = pytest.importorskip("tensorflow").train.load_checkpoint(
-        str(compound_data / "expected/tf/efficientdet-d0/ckpt/model")
-    )
+    from tensorflow import train
+
+    reader = train.load_checkpoint(str(compound_data / "expected/tf/efficientdet-d0/ckpt/model"))
     folder = compound_data / "expected/tf/efficientdet-d0/ckpt"
     with torch.device("meta"):
         spec = create_model("efficientdet_d0").spec

@@ -132,6 +132,7 @@ def fit(
     return trainer
 
 
+@pytest.mark.train
 def test_every_step_is_of_its_stage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data, diary = data_of(), Diary()
     stages = ProgressiveLearning(interpolation="paper", stages=3, first_size=32)
@@ -172,6 +173,7 @@ def test_magnitude_reaches_the_pictures() -> None:
     assert found == pytest.approx([5, 6.667, 8.333, 10], abs=1e-3)
 
 
+@pytest.mark.train
 @pytest.mark.parametrize(("stop", "batch"), [(4, "constant"), (2, "constant_memory")])
 def test_resumed_it_ends_like_one_that_never_stopped(tmp_path: Path, stop: int, batch: Any) -> None:
     """Within the second stage of two, which the fourth epoch begins; or at a change of loaders."""
@@ -197,6 +199,7 @@ def test_resumed_it_ends_like_one_that_never_stopped(tmp_path: Path, stop: int, 
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.train
 def test_batches_and_rate_grow_as_pictures_shrink(tmp_path: Path) -> None:
     data, diary, rates = data_of(num_workers=1), Diary(), Rates()
     stages = ProgressiveLearning(
@@ -215,6 +218,7 @@ def test_batches_and_rate_grow_as_pictures_shrink(tmp_path: Path) -> None:
     assert rates.rates == pytest.approx(expected)
 
 
+@pytest.mark.train
 def test_a_recipe_without_stages_for_its_module_shows_growing_pictures(tmp_path: Path) -> None:
     data, diary = data_of(), Diary()
     module = EfficientNetModule(
@@ -227,6 +231,7 @@ def test_a_recipe_without_stages_for_its_module_shows_growing_pictures(tmp_path:
     assert diary.steps == [(4, 48, 0.0, 0.4)] * 4 + [(4, 64, 0.0, 0.4)] * 4
 
 
+@pytest.mark.train
 def test_other_stages_are_not_gone_on_with(tmp_path: Path) -> None:
     data = data_of(num_workers=0)
     module = module_of(data)
@@ -298,6 +303,7 @@ def test_small_pictures_start_at_what_the_network_takes() -> None:
     assert [stage.image_size for stage in data.progression.stages] == [32, 40]  # not 27
 
 
+@pytest.mark.train
 def test_pictures_that_cannot_grow_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -308,6 +314,7 @@ def test_pictures_that_cannot_grow_are_told(
         assert caplog.text.count("pictures do not grow: the network takes 32 pixels") == count
 
 
+@pytest.mark.train
 def test_norms_stand_still_within_the_last_stage() -> None:
     class Norms(Callback):
         def __init__(self) -> None:
@@ -335,6 +342,7 @@ def test_norms_stand_still_within_the_last_stage() -> None:
     assert norms.learning == [True] * 12 + [False] * 4
 
 
+@pytest.mark.train
 def test_stages_are_shares_of_what_is_trained_with(tmp_path: Path) -> None:
     data, diary, rates = data_of(num_workers=0), Diary(), Rates()
     stages = ProgressiveLearning(stages=4, first_size=32, interpolation="paper")

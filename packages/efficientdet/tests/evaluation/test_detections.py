@@ -79,10 +79,11 @@ def test_pictures_by_hand(scene, index_of, rows_of) -> None:
     assert pictures.order.tolist() == [0]
 
 
-@pytest.mark.parametrize("backend", ["pycocotools", "faster_coco_eval"])
+@pytest.mark.parametrize(
+    "backend",
+    ["pycocotools", pytest.param("faster_coco_eval", marks=pytest.mark.extra("fast-eval"))],
+)
 def test_nothing_found(index_of, rows_of, backend: str) -> None:
-    if backend != "pycocotools":
-        pytest.importorskip(backend)
     options = EvaluationOptions(backend=backend)  # type: ignore[arg-type]
     index = index_of([(0, 0, 0, False), (0, 30, 0, False), (1, 0, 0, True)])
     analysis = analyse(index, rows_of([]), index.image_ids, options)
