@@ -126,6 +126,10 @@ def test_mistakes_end_in_one_line_and_exit_code_2(tmp_path: Path) -> None:
             ["data.transforms=[{_target_:albumentations.HorizontalFlip,q:1}]", *TINY],
             "error: data.transforms",
         ),
+        (
+            ["task=cls", "data.transforms=[{_target_:albumentations.VerticalFlop}]"],
+            "error: data.transforms",
+        ),
         (["ckpt_path=none.ckpt"], "error: ckpt_path=none.ckpt"),
         (["+trainer.foo=1", *TINY], "error: trainer: "),
     ):

@@ -3,7 +3,9 @@
 import pickle
 import random
 from pathlib import Path
+from typing import Any
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
@@ -265,3 +267,40 @@ def test_crops_have_the_asked_area() -> None:
 def test_unknown_policy(policy: str) -> None:
     with pytest.raises(UserError, match=rf"data\.policy={policy} is unknown; AutoAugment's are v0"):
         train(policy)
+
+
+def transformed(*transforms: A.BasicTransform, seed: int = 0) -> np.ndarray:
+    transform = TrainTransform(32, interpolation="bilinear", transforms=transforms)
+    return transform(Decoded(NOISE), seed=seed)
+
+
+def test_transforms_are_albumentations_on_the_finished_image() -> None:
+    plain = TrainTransform(32, interpolation="bilinear")(Decoded(NOISE), seed=0)
+    for change in (A.VerticalFlip(p=1), A.InvertImg(p=1), A.ToGray(p=1)):
+        assert np.array_equal(transformed(change), change(image=plain)["image"])
+
+
+def test_transforms_follow_from_the_seed_and_act_independently() -> None:
+    """A flip and an inversion of half of the images each: all four combinations."""
+    changes = (A.VerticalFlip(p=0.5), A.InvertImg(p=0.5))
+    outcomes = []
+    for seed in range(60):
+        plain = TrainTransform(32, interpolation="bilinear")(Decoded(NOISE), seed=seed)
+        found = transformed(*changes, seed=seed)
+        assert np.array_equal(found, transformed(*changes, seed=seed))
+        expected = (plain, plain[::-1], 255 - plain, 255 - plain[::-1])
+        outcomes.append([np.array_equal(found, image) for image in expected].index(True))
+    assert np.bincount(outcomes, minlength=4).min() > 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (A.RandomCrop(16, 16, p=0.1), r"RandomCrop gives \(16, 16, 3\) for an image of"),
+        (A.Normalize(), "Normalize gives float32 pixels, expected uint8"),
+        (RandomResizedCrop(16), "is no albumentations transform"),
+    ],
+)
+def test_transforms_that_do_not_fit(change: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        transformed(change)

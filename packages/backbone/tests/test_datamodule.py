@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
@@ -43,9 +44,11 @@ def pixels(batches: Iterable[Batch]) -> torch.Tensor:
     return torch.cat([batch.images for batch in batches])
 
 
-@pytest.mark.parametrize("policy", [None, "v0"])
-def test_workers_change_nothing(policy: str | None) -> None:
-    seen = [pixels(data_of(num_workers=n, policy=policy).train_dataloader()) for n in (0, 2)]
+@pytest.mark.parametrize(
+    "changes", [{}, {"policy": "v0"}, {"transforms": [A.RandomBrightnessContrast(p=0.5)]}]
+)
+def test_workers_change_nothing(changes: dict[str, Any]) -> None:
+    seen = [pixels(data_of(num_workers=n, **changes).train_dataloader()) for n in (0, 2)]
     assert torch.equal(*seen)
     assert seen[0].shape == (20, 3, SIZE, SIZE)
     assert seen[0].dtype == torch.uint8
@@ -62,6 +65,12 @@ def test_epochs_differ_and_a_resumed_one_is_the_same() -> None:
     data.trainer = SimpleNamespace(current_epoch=0)
     resumed.load_state_dict(data.state_dict())
     assert torch.equal(pixels(resumed.train_dataloader()), second)
+
+
+def test_transforms_change_training_images_alone() -> None:
+    plain, changed = data_of(), data_of(transforms=[A.InvertImg(p=1)])
+    assert torch.equal(255 - pixels(plain.train_dataloader()), pixels(changed.train_dataloader()))
+    assert torch.equal(pixels(plain.val_dataloader()), pixels(changed.val_dataloader()))
 
 
 def test_evaluation_sees_every_picture_once_and_as_the_weights_ask() -> None:

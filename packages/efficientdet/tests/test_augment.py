@@ -211,8 +211,8 @@ def test_flips_alone_are_albumentations() -> None:
         Augment((48, 48), scale=(0.5, 2.0), transforms=transforms, min_box=2.0)
         for transforms in (flips, [*flips, never])
     )
-    assert alone.compose is None
-    assert through.compose is not None
+    assert alone.pipeline is None
+    assert through.pipeline is not None
     for seed in range(30):
         ours, theirs = (a(Decoded(image), boxes, np.arange(3), seed=seed) for a in (alone, through))
         np.testing.assert_array_equal(ours.image, theirs.image)

@@ -5,8 +5,6 @@ Pictures are ``(H, W, 3)`` uint8 RGB, boxes ``(N, 4)`` float32 xyxy pixels.
 
 import random
 from collections.abc import Sequence
-from copy import deepcopy
-from typing import Any
 
 import albumentations as A
 import cv2
@@ -14,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from compound.data.images import Box, Decoded, Source, all_of
+from compound.data.transforms import SeededTransforms, seed_of
 from efficientdet.data.autoaugment import Policy
 from efficientdet.data.operations import Picture, grid_mask
 
@@ -110,10 +109,9 @@ def _resize_into(out: np.ndarray, image: np.ndarray, *, antialias: bool) -> None
 class Augment:
     """Grid mask and policy on the whole picture, scale jitter, and albumentations' transforms.
 
-    All of it follows from a seed that is told for every picture: left to itself albumentations
-    2.0.8 replays the same augmentations in every worker and epoch. The official code flips before
-    the jitter; here a flipped picture has its padding on the left, which costs less than to flip
-    pixels that are thrown away.
+    All of it follows from the seed of a picture. The official code flips before the jitter; here a
+    flipped picture has its padding on the left, which costs less than to flip pixels that are
+    thrown away.
 
     Args:
         size: height and width of the result.
@@ -149,10 +147,11 @@ class Augment:
         self.grid_mask = grid_mask
         self.jitter = ScaleJitter(size, scale, pad_colour=pad_colour, antialias=antialias)
         self.min_box = min_box
-        # Albumentations ties a transform to its pipeline, hence the copies.
-        self.transforms = deepcopy(list(transforms))
+        self.transforms = list(transforms)
         simple = all(type(transform) is A.HorizontalFlip for transform in self.transforms)
-        self.compose = None if simple else _compose(self.transforms, min_box)
+        self.pipeline = (
+            None if simple else SeededTransforms(transforms, bbox_params=_boxes(min_box))
+        )
 
     def __call__(
         self, source: Source, boxes: np.ndarray, labels: np.ndarray, *, seed: int
@@ -179,49 +178,31 @@ class Augment:
         boxes = picture.boxes
         large = (boxes[:, 2:] - boxes[:, :2] >= self.min_box).all(axis=1)
         picture = Picture(picture.image, boxes[large], picture.labels[large])
-        if self.compose is not None:
-            return _run(self.compose, picture, seed)
+        if self.pipeline is not None:
+            columns = {"image": picture.image, "bboxes": picture.boxes, "labels": picture.labels}
+            out = self.pipeline(seed=seed, **columns)
+            # Labels come back as floats, no boxes at all as an empty list.
+            return Picture(
+                out["image"],
+                np.asarray(out["bboxes"], np.float32).reshape(-1, 4),
+                np.asarray(out["labels"], np.int64).reshape(-1),
+            )
         # Flips alone: the same, without the half a millisecond that a pipeline takes.
-        for flip, seed_of_it in _seeds(self.transforms, seed):
-            if random.Random(seed_of_it).random() < flip.p:
+        for i, flip in enumerate(self.transforms):
+            if random.Random(seed_of(i, seed)).random() < flip.p:
                 picture = _flipped(picture)
         return picture
 
 
-def _compose(transforms: Sequence[A.BasicTransform], min_box: float) -> A.Compose:
-    return A.Compose(
-        list(transforms),
-        bbox_params=A.BboxParams(
-            "pascal_voc",
-            label_fields=["labels"],
-            min_width=min_box,
-            min_height=min_box,
-            clip=True,
-            filter_invalid_bboxes=True,
-        ),
+def _boxes(min_box: float) -> A.BboxParams:
+    return A.BboxParams(
+        "pascal_voc",
+        label_fields=["labels"],
+        min_width=min_box,
+        min_height=min_box,
+        clip=True,
+        filter_invalid_bboxes=True,
     )
-
-
-def _run(compose: A.Compose, picture: Picture, seed: int) -> Picture:
-    compose.set_random_seed(seed)
-    for transform, seed_of_it in _seeds(compose.transforms, seed):
-        transform.set_random_seed(seed_of_it)
-    out = compose(image=picture.image, bboxes=picture.boxes, labels=picture.labels)
-    # Labels come back as floats, no boxes at all as an empty list.
-    return Picture(
-        out["image"],
-        np.asarray(out["bboxes"], np.float32).reshape(-1, 4),
-        np.asarray(out["labels"], np.int64).reshape(-1),
-    )
-
-
-def _seeds(transforms: Sequence[Any], seed: int) -> list[tuple[Any, int]]:
-    """Return each transform with a seed of its own.
-
-    Albumentations gives all of them the same one, that of the jitter, so that only small scales
-    would be flipped.
-    """
-    return [(transform, seed + i * 2**31) for i, transform in enumerate(transforms, 1)]
 
 
 def _flipped(picture: Picture) -> Picture:

@@ -9,7 +9,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -29,6 +29,9 @@ from backbone.specs import Interpolation
 from compound.data.images import Box, Source
 from compound.errors import UserError
 
+if TYPE_CHECKING:
+    from albumentations import BaseCompose, BasicTransform
+
 _RESAMPLE = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 # How often a crop is drawn that sticks out of the picture, as in torchvision.
 NUM_TRIES = 10
@@ -39,7 +42,7 @@ _SECTION = re.compile(r"(?!t)[a-z]+\d+(\.\d+)?|t(weights|3a|3aw)")
 
 
 class TrainTransform:
-    """A random crop, resized; a flip; a policy; a hole (arXiv:1905.11946, Sec. 5.2).
+    """A random crop, resized; a flip; a policy; a hole (arXiv:1905.11946, Sec. 5.2); transforms.
 
     The crop's area and aspect are drawn as torchvision does; the official code also asks it to
     hold a tenth of the picture, which any crop of 8 % nearly does. A crop twice as large as the
@@ -60,9 +63,10 @@ class TrainTransform:
             (RandAugment with magnitude 10, two operations) or ``augmix-m3``; None for none.
         cutout: half the side of `cut_out`'s hole, as a share of the size; 0 is off.
         magnitude: of RandAugment in place of the policy's own, need not be a whole number.
+        transforms: of albumentations, applied last.
 
     Raises:
-        UserError: timm does not know the policy.
+        UserError: timm does not know the policy, or a transform does not fit.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class TrainTransform:
         policy: str | None = None,
         cutout: float = 0.0,
         magnitude: float | None = None,
+        transforms: "Sequence[BasicTransform | BaseCompose]" = (),
     ) -> None:
         self.size = size
         self.interpolation: Interpolation = interpolation
@@ -87,6 +92,13 @@ class TrainTransform:
         if magnitude is not None and isinstance(self.policy, RandAugment):
             for operation in self.policy.ops:
                 operation.magnitude = magnitude
+        self.transforms = None
+        if transforms:
+            # Albumentations takes seconds to import, and most training runs do without it.
+            from compound.data.transforms import SeededTransforms
+
+            self.transforms = SeededTransforms(transforms)
+            self.transforms.check_images(size)
 
     def __call__(self, source: Source, *, seed: int) -> np.ndarray:
         """Return ``(size, size, 3)``; all that is random follows from the seed."""
@@ -100,7 +112,11 @@ class TrainTransform:
         if self.policy is not None:
             with seeded(rng.getrandbits(32)):
                 image = np.array(self.policy(Image.fromarray(image)))
-        return cut_out(image, self.cutout, rng) if self.cutout else image
+        if self.cutout:
+            cut_out(image, self.cutout, rng)
+        return (
+            image if self.transforms is None else self.transforms(seed=seed, image=image)["image"]
+        )
 
     def _box(self, size: tuple[int, int], rng: random.Random) -> Box:
         height, width = size
@@ -156,7 +172,7 @@ def magnitude(policy: str | None) -> float:
     return float(built.ops[0].magnitude) if isinstance(built, RandAugment) else 0.0
 
 
-def cut_out(image: np.ndarray, half_side: int, rng: random.Random) -> np.ndarray:
+def cut_out(image: np.ndarray, half_side: int, rng: random.Random) -> None:
     """Fill a square around a random pixel with noise, in place (official ``cutout``).
 
     Officially the noise is uniform in 0..1 of pixels that are normalised to -1..1.
@@ -168,7 +184,6 @@ def cut_out(image: np.ndarray, half_side: int, rng: random.Random) -> np.ndarray
     hole = image[rows, columns]
     noise = np.random.default_rng(rng.getrandbits(32))
     hole[:] = noise.integers(128, 256, hole.shape, np.uint8)
-    return image
 
 
 @contextmanager

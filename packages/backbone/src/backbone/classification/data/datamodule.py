@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,6 +16,9 @@ from backbone.specs import Interpolation, Preprocessing
 from compound.data.loader import EpochData, check_batch_size
 from compound.errors import UserError
 from compound.stages import Stage
+
+if TYPE_CHECKING:
+    from albumentations import BaseCompose, BasicTransform
 
 
 class ClassificationData(EpochData):
@@ -39,6 +42,7 @@ class ClassificationData(EpochData):
         flip: probability of a horizontal flip.
         policy: AutoAugment or RandAugment in timm's words, or None.
         cutout: see `TrainTransform`.
+        transforms: albumentations transforms of the training, after all others; None for none.
 
     Attributes:
         preprocessing: what the network's weights ask for; set by the module that trains it.
@@ -63,6 +67,7 @@ class ClassificationData(EpochData):
         flip: float = 0.5,
         policy: str | None = None,
         cutout: float = 0.0,
+        transforms: "Sequence[BasicTransform | BaseCompose] | None" = None,
     ) -> None:
         super().__init__(batch_size=batch_size, num_workers=num_workers, seed=seed)
         _check_size("model.image_size", image_size)
@@ -81,9 +86,15 @@ class ClassificationData(EpochData):
         self.preprocessing = Preprocessing()
         self._policy = policy
         self._augment = partial(
-            TrainTransform, scale=scale, ratio=ratio, flip=flip, policy=policy, cutout=cutout
+            TrainTransform,
+            scale=scale,
+            ratio=ratio,
+            flip=flip,
+            policy=policy,
+            cutout=cutout,
+            transforms=transforms or (),
         )
-        # A mistaken policy is told before data are read.
+        # An invalid policy or transform is refused before data are read.
         self._augment(self.train_size, interpolation="bicubic")
         self.splits = dict(read() if root is None else read(root))
 
