@@ -103,11 +103,12 @@ def test_spec_tables_need_no_torch() -> None:
     blocked("import backbone.specs, efficientdet.specs, efficientnetv2.specs", "torch", "numpy")
 
 
-def test_networks_need_torch_and_timm_only() -> None:
+def test_networks_need_torch_only() -> None:
     blocked(
         "import backbone, efficientdet, efficientnetv2; backbone.EfficientNet;"
         "backbone.create_model('efficientnet_b0'); efficientdet.EfficientDet;"
         "efficientdet.create_model('efficientdet_d0'); efficientnetv2.create_model",
+        *("timm", "torchvision", "huggingface_hub", "safetensors"),
         *("pytorch_lightning", "hydra", "omegaconf", "cv2", "albumentations", "pycocotools"),
         *("wandb", "matplotlib", "simplejpeg", "msgspec", "yaml", "rich", "jinja2"),
     )

@@ -15,7 +15,7 @@ from torch import Tensor
 from backbone import EFFICIENTNET, Preprocessing, create_model, load_model, scale
 from backbone.weights import download
 from compound.errors import UserError
-from compound.weights import save_weights
+from compound.weights import pretrained, save_weights
 from compound.weights.tensorflow import find_checkpoint, read_checkpoint
 
 NAME = "efficientnet_b0"
@@ -154,9 +154,9 @@ def test_imagenet_comes_from_the_hub(
 ) -> None:
     path = write_timm(tmp_path, timm_state)
     seen = []
-    monkeypatch.setattr(download, "try_to_load_from_cache", lambda *a: None)
-    monkeypatch.setattr(download, "get_hf_file_metadata", lambda url: None)
-    monkeypatch.setattr(download, "hf_hub_download", lambda *a: seen.append(a) or str(path))
+    monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda *a, **k: None)
+    monkeypatch.setattr(pretrained, "get_hf_file_metadata", lambda url: None)
+    monkeypatch.setattr(pretrained, "hf_hub_download", lambda *a, **k: seen.append(a) or str(path))
     model = create_model(NAME, weights=asked)
     assert seen == [(repository, "model.safetensors")]
     assert torch.equal(model.head.conv.weight, timm_state["conv_head.weight"])
@@ -188,8 +188,8 @@ def test_without_a_network_the_ways_out_are_named(monkeypatch: pytest.MonkeyPatc
     def refuse(url: str) -> None:
         raise ConnectionError("no route to host")
 
-    monkeypatch.setattr(download, "try_to_load_from_cache", lambda *a: None)
-    monkeypatch.setattr(download, "get_hf_file_metadata", refuse)
+    monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda *a, **k: None)
+    monkeypatch.setattr(pretrained, "get_hf_file_metadata", refuse)
     with pytest.raises(
         UserError, match=r"tf_efficientnet_b0\.ns_jft_in1k.*HF_HOME.*called tf_efficientnet_b0"
     ):

@@ -1,10 +1,13 @@
 """EfficientNet: shapes, stochastic depth, gradient checkpointing."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
 from backbone import EFFICIENTNET, EfficientNet, EfficientNetTrunk, create_model
 from backbone.blocks import FusedMBConv, MBConv
+from backbone.grad_checkpointing import checkpoint_stages
 from backbone.specs import LayerStyle, StageSpec
 from compound.errors import UserError
 
@@ -84,15 +87,15 @@ def test_fused_block_without_expansion_is_one_convolution_and_adds_after_its_act
         torch.testing.assert_close(block(x), expected)
 
 
-def test_recomputed_stages_change_nothing_but_memory() -> None:
+def test_checkpointed_stages_change_nothing_but_memory() -> None:
     torch.manual_seed(0)
     model = EfficientNet(EFFICIENTNET["efficientnet_b0"], num_classes=3)
     state = {key: value.clone() for key, value in model.state_dict().items()}
     images = torch.randn(4, 3, 33, 40)
     seen = []
-    for recomputed in ((), range(7)):
+    for stages in ((), range(7)):
         model.load_state_dict(state)
-        model.trunk.recomputed = recomputed
+        checkpoint_stages(model.trunk, stages)
         model.zero_grad()
         torch.manual_seed(1)  # stochastic depth and dropout
         kept: list[int] = []
@@ -104,8 +107,21 @@ def test_recomputed_stages_change_nothing_but_memory() -> None:
         gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
         statistics = [b.clone() for b in model.buffers()]
         seen.append((loss.detach(), gradients, statistics, sum(kept)))
-    plain, recomputed = seen
-    assert torch.equal(plain[0], recomputed[0])
-    for a, b in zip(plain[1] + plain[2], recomputed[1] + recomputed[2], strict=True):
+    plain, lean = seen
+    assert torch.equal(plain[0], lean[0])
+    for a, b in zip(plain[1] + plain[2], lean[1] + lean[2], strict=True):
         assert torch.equal(a, b)
-    assert recomputed[3] < 0.2 * plain[3]
+    assert lean[3] < 0.2 * plain[3]
+
+
+def test_a_checkpointed_copy_has_its_own_weights() -> None:
+    model = EfficientNet(EFFICIENTNET["efficientnet_b0"], num_classes=3).eval()
+    checkpoint_stages(model.trunk, range(7))
+    names, images = list(model.state_dict()), torch.randn(2, 3, 32, 32)
+    copied = deepcopy(model)
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert list(copied.state_dict()) == names
+    assert copied(images).abs().sum() > 0
+    checkpoint_stages(copied.trunk, ())
+    assert not any("forward" in vars(module) for module in copied.modules())

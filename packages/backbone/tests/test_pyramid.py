@@ -54,7 +54,7 @@ def test_without_a_network_pretrained_ones_are_refused(monkeypatch: pytest.Monke
             raise OSError("no network")
         return real(name, **settings)
 
-    monkeypatch.setattr("backbone.pyramid.timm.create_model", offline)
+    monkeypatch.setattr("timm.create_model", offline)
     with pytest.raises(UserError, match="could not fetch those of resnet18"):
         TimmPyramid("resnet18", pretrained=True)
 

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from efficientdet.anchors import make_anchors
-from efficientdet.matcher import assign, match, match_all_pairs, match_near_pairs
+from efficientdet.matcher import MATCH_IOU, assign, match, match_all_pairs
+from efficientdet.near_pairs import match_near_pairs
 
 
 def boxes(*rows: tuple[float, float, float, float]) -> Tensor:
@@ -105,6 +106,7 @@ def test_few_pairs_give_what_all_pairs_give(count: int, seed: int) -> None:
     parts = [objects, objects[:0], objects.flip(0), objects[::2]]
     batch = torch.cat(parts), [len(part) for part in parts]
     for of_others in (anchors, anchors + 7, anchors):
-        found, wanted = match_near_pairs(of_others, *batch), match_all_pairs(of_others, *batch)
+        found = match_near_pairs(of_others, *batch, min_iou=MATCH_IOU)
+        wanted = match_all_pairs(of_others, *batch)
         for ours, plain in zip(found, wanted, strict=True):
             assert torch.equal(ours, plain)

@@ -1,7 +1,7 @@
 """EfficientNet from a spec: the trunk that detectors share, and the classifier around it."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from backbone.blocks import BLOCKS
-from backbone.grad_checkpointing import recomputed
 from backbone.layers import ConvNormAct
 from backbone.specs import NetSpec
 from compound.export.engines import Run, Runtime, optimized
@@ -31,8 +30,6 @@ class EfficientNetTrunk(nn.Module):
     Attributes:
         channels: level -> channels; level l has stride ``2 ** l``.
         preprocessing: how pictures become its input.
-        recomputed: stages whose blocks' activations training does not keep but computes again in
-            the backward pass (gradient checkpointing); less memory, more time, equal gradients.
     """
 
     def __init__(self, spec: NetSpec, *, in_channels: int = 3) -> None:
@@ -41,7 +38,6 @@ class EfficientNetTrunk(nn.Module):
         num_blocks = sum(stage.layers for stage in spec.stages)
         self.channels: dict[int, int] = {}
         self.preprocessing = spec.preprocessing
-        self.recomputed: Collection[int] = ()
         self._levels: list[int] = []
         stages, channels, index, level = [], spec.stem, 0, 1
         for stage in spec.stages:
@@ -69,10 +65,8 @@ class EfficientNetTrunk(nn.Module):
         """Map ``(B, 3, H, W)`` to ``{level: (B, C, ceil(H / 2**level), ...)}``."""
         x = self.stem(images)
         features = {}
-        for index, (level, stage) in enumerate(zip(self._levels, self.stages, strict=True)):
-            assert isinstance(stage, nn.Sequential)
-            for block in stage:
-                x = recomputed(block, x, norms=block) if index in self.recomputed else block(x)
+        for level, stage in zip(self._levels, self.stages, strict=True):
+            x = stage(x)
             features[level] = x
         return features
 

@@ -1,8 +1,12 @@
-"""Gradient checkpointing: activations that the backward pass computes again."""
+"""Gradient checkpointing: activations that the backward pass computes again; networks know nothing.
 
-from collections.abc import Callable, Iterator
+It costs less memory and more time; outputs, gradients and running statistics stay what they were.
+"""
+
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -10,26 +14,45 @@ from torch.utils.checkpoint import checkpoint
 
 from compound.training.norms import Norm
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from backbone.efficientnet import EfficientNetTrunk
 
 
-def recomputed(layer: Callable[..., T], *inputs: Any, norms: nn.Module) -> T:
-    """Return ``layer(*inputs)`` without keeping what lies inside; less memory, more time.
-
-    Gradients and running statistics are those of the plain call; without gradients it is one.
+def set_grad_checkpointing(module: nn.Module, enabled: bool, *, method: str = "forward") -> None:
+    """Switch gradient checkpointing of one method of a module on or off, in place.
 
     Args:
-        layer: what to compute.
-        inputs: its tensors, or mappings and sequences of them.
-        norms: the module that holds every batch norm that ``layer`` runs.
+        module: every batch norm that the method runs is in it.
+        enabled: whether the backward pass computes again what lies inside.
+        method: takes and returns tensors, or mappings and sequences of them.
     """
+    if enabled:
+        setattr(module, method, partial(_checkpointed, module, method))
+    else:
+        vars(module).pop(method, None)
+
+
+def checkpoint_stages(trunk: "EfficientNetTrunk", stages: Collection[int]) -> None:
+    """Switch gradient checkpointing on for every block of some stages and off for all others.
+
+    Args:
+        trunk: the backbone.
+        stages: their indices.
+    """
+    for index, stage in enumerate(trunk.stages):
+        for block in stage.children():
+            set_grad_checkpointing(block, index in stages)
+
+
+def _checkpointed(module: nn.Module, method: str, *inputs: Any) -> Any:
+    compute = partial(getattr(type(module), method), module)
     if not torch.is_grad_enabled():
-        return layer(*inputs)
-    return checkpoint(  # pyright: ignore[reportReturnType]
-        layer,
+        return compute(*inputs)
+    return checkpoint(
+        compute,
         *inputs,
         use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _statistics_untouched(norms)),
+        context_fn=lambda: (nullcontext(), _statistics_untouched(module)),
     )
 
 

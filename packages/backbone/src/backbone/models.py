@@ -1,6 +1,5 @@
 """Classifiers by name or by spec."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -8,11 +7,7 @@ from typing import Any
 
 from backbone.efficientnet import EfficientNet
 from backbone.specs import EFFICIENTNET, NetSpec
-from backbone.weights import fill, read_weights
 from compound.errors import UserError, closest
-from compound.weights import pretrained_file, read_file
-
-log = logging.getLogger(__name__)
 
 
 def list_models() -> list[str]:
@@ -55,17 +50,19 @@ def create_model(
     for key in changes:
         closest(key, [field.name for field in fields(NetSpec)], what="field of a network")
     spec = replace(name, **changes)
-    found = None if weights is None else read_weights(weights, spec)
+    names = None if class_names is None else tuple(class_names)
+    if weights is None:
+        model = EfficientNet(spec, num_classes=num_classes, in_channels=in_channels)
+        model.class_names = names
+        return model
+    from backbone.weights import fill, read_weights  # a random network needs torch alone
+
+    found = read_weights(weights, spec)
     # Sizes, dropout and survival stay those of the network that was asked for.
-    if found is not None:
-        spec = replace(spec, style=found.spec.style, preprocessing=found.spec.preprocessing)
+    spec = replace(spec, style=found.spec.style, preprocessing=found.spec.preprocessing)
     model = EfficientNet(spec, num_classes=num_classes, in_channels=in_channels)
-    model.class_names = None if class_names is None else tuple(class_names)
-    if found is not None:
-        model.load_report = report = fill(model, found, class_names=class_names)
-        log.log(logging.WARNING if report.missing else logging.INFO, "%s", report)
-        if model.class_names is None and len(found.class_names or ()) == num_classes:
-            model.class_names = found.class_names
+    model.class_names = names
+    fill(model, found)
     return model
 
 
@@ -79,19 +76,20 @@ def load_model(path: str | Path) -> EfficientNet:
     Raises:
         UserError: the file cannot be read, or does not say what network it holds.
     """
+    from compound.weights import pretrained_file, read_file
+
     file = pretrained_file(path) or path
-    metadata = read_file(file).metadata
-    spec, names = metadata.get("model"), metadata.get("class_names")
-    num_classes = len(names) if names else metadata.get("num_classes")
-    if spec is None or "stages" not in spec or num_classes is None:
+    content = read_file(file)
+    spec = NetSpec.stored(content.metadata)
+    if spec is None or content.num_classes is None:
         raise UserError(
             f"{path} does not say what classifier it holds; build it by its name with "
             "create_model(..., weights=...)"
         )
     return create_model(
-        NetSpec.from_dict(spec),
-        num_classes=num_classes,
-        in_channels=metadata.get("in_channels", 3),
+        spec,
+        num_classes=content.num_classes,
+        in_channels=content.metadata.get("in_channels", 3),
         weights=file,
-        class_names=names,
+        class_names=content.class_names,
     )

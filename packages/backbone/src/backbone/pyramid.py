@@ -3,7 +3,6 @@
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -46,6 +45,8 @@ class TimmPyramid(nn.Module):
 
     def __init__(self, name: str, *, pretrained: bool = False) -> None:
         super().__init__()
+        import timm  # those who stand on a network of ours need none of it
+
         if not timm.is_model(name):
             known = [f"{TIMM_PREFIX}{model}" for model in timm.list_models()]
             closest(f"{TIMM_PREFIX}{name}", known, what="backbone")
@@ -121,7 +122,11 @@ def find_backbone(name: str) -> NetSpec | str:
         return name
     tables = [entry.load() for entry in entry_points(group="backbone.networks")]
     networks = {key: spec for table in tables for key, spec in table.items()}
-    if name not in networks and timm.is_model(name):
+    if name in networks:
+        return networks[name]
+    import timm
+
+    if timm.is_model(name):
         raise UserError(f"backbone={name} is one of timm's; write {TIMM_PREFIX}{name}")
     try:
         return networks[closest(name, networks, what="backbone")]

@@ -161,6 +161,16 @@ class NetSpec:
             }
             return cls(**{**values, **own})
 
+    @classmethod
+    def stored(cls, metadata: Mapping[str, Any]) -> "NetSpec | None":
+        """Return the network that a file's metadata describe, None if they describe none.
+
+        Raises:
+            UserError: see `known_fields`.
+        """
+        values = metadata.get("model")
+        return None if values is None or "stages" not in values else cls.from_dict(values)
+
 
 @contextmanager
 def known_fields(values: Mapping[str, Any]) -> Iterator[None]:

@@ -1,38 +1,47 @@
 """EfficientDet: BiFPN and scaled heads on any feature pyramid.
 
-Names are looked up when they are first used, so that a spec table needs no torch.
+Each detector of the table is a function as well: ``efficientdet.efficientdet_d0(num_classes=3)``.
+Networks are imported when they are first used, so that a spec table needs no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from compound import __version__
+from compound.lazy import lazy_names
+from efficientdet.specs import EFFICIENTDET, DetSpec
 
 from compound import __version__ as __version__
 
 if TYPE_CHECKING:
-    from efficientdet.efficientdet import EfficientDet as EfficientDet
-    from efficientdet.export.detector import load_exported as load_exported
-    from efficientdet.models import create_model as create_model
-    from efficientdet.models import list_models as list_models
-    from efficientdet.models import load_model as load_model
-    from efficientdet.postprocess import Detections as Detections
-    from efficientdet.specs import EFFICIENTDET as EFFICIENTDET
-    from efficientdet.specs import DetSpec as DetSpec
-    from efficientdet.weights import to_effdet as to_effdet
+    from efficientdet.efficientdet import EfficientDet
+    from efficientdet.export.detector import load_exported
+    from efficientdet.models import create_model, list_models, load_model
+    from efficientdet.postprocess import Detections
+    from efficientdet.weights import to_effdet
 
-_HOMES = {
-    "EFFICIENTDET": "specs",
-    "DetSpec": "specs",
-    "Detections": "postprocess",
-    "EfficientDet": "efficientdet",
-    "create_model": "models",
-    "list_models": "models",
-    "load_exported": "export.detector",
-    "load_model": "models",
-    "to_effdet": "weights",
-}
+__all__ = [
+    "EFFICIENTDET",
+    "DetSpec",
+    "Detections",
+    "EfficientDet",
+    "__version__",
+    "create_model",
+    "list_models",
+    "load_exported",
+    "load_model",
+    "to_effdet",
+]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "Detections": "postprocess",
+        "EfficientDet": "efficientdet",
+        "create_model": "models",
+        "list_models": "models",
+        "load_exported": "export.detector",
+        "load_model": "models",
+        "to_effdet": "weights",
+    },
+    models=EFFICIENTDET,
+)

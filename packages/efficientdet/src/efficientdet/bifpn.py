@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backbone.grad_checkpointing import recomputed
-from backbone.layers import ACTIVATIONS, batch_norm, folded
+from backbone.layers import ACTIVATIONS, batch_norm
 from backbone.specs import Act
 from efficientdet.layers import SeparableConv, resize_to
 from efficientdet.specs import Fusion
@@ -47,10 +46,6 @@ class Lateral(nn.Sequential):
         self.conv = nn.Conv2d(in_channels, out_channels, 1)
         self.norm: nn.Module = batch_norm(out_channels)
 
-    def fold(self) -> None:
-        """Let the convolution do what the norm does."""
-        self.conv, self.norm = folded(self.conv, self.norm), nn.Identity()
-
 
 class FusionNode(nn.Module):
     """Resample the inputs to one level, fuse them, then activation, separable conv, batch norm.
@@ -62,9 +57,6 @@ class FusionNode(nn.Module):
         channels: W.
         fusion: ``fast`` normalised fusion (Sec. 3.3) or a plain ``sum``.
         act: activation.
-
-    Attributes:
-        shares: what `fold` has made of the weights: how much each input counts.
     """
 
     def __init__(self, in_channels: list[int], channels: int, *, fusion: Fusion, act: Act) -> None:
@@ -73,7 +65,6 @@ class FusionNode(nn.Module):
             nn.Identity() if c == channels else Lateral(c, channels) for c in in_channels
         )
         self.weights = nn.Parameter(torch.ones(len(in_channels))) if fusion == "fast" else None
-        self.shares: tuple[float, ...] | None = None
         self.act = ACTIVATIONS[act]()
         self.conv = SeparableConv(channels, channels)
         self.norm: nn.Module = batch_norm(channels)
@@ -86,31 +77,20 @@ class FusionNode(nn.Module):
         return self.norm(self.conv(self.act(self.fuse(maps))))
 
     def fuse(self, maps: list[Tensor]) -> Tensor:
-        """Add up maps of one shape, weighted by ``relu(w) / (sum relu(w) + 1e-4)``."""
+        """Add up maps of one shape, weighted by `fusion_shares`."""
         if self.weights is None:
             return sum(maps[1:], start=maps[0])
-        if self.shares is not None:
-            fused = maps[0] * self.shares[0]
-            for x, share in zip(maps[1:], self.shares[1:], strict=True):
-                fused = fused.add_(x, alpha=share)
-            return fused
-        shares = self._shares(self.weights)
+        shares = fusion_shares(self.weights)
         fused = maps[0] * shares[0]
         for x, share in zip(maps[1:], shares[1:], strict=True):
             fused = torch.addcmul(fused, x, share)
         return fused
 
-    def fold(self) -> None:
-        """Let the convolution do what the norm does, and work out the weights once."""
-        self.conv.pointwise = folded(self.conv.pointwise, self.norm)
-        self.norm = nn.Identity()
-        if self.weights is not None:
-            self.shares = tuple(self._shares(self.weights).tolist())
 
-    @staticmethod
-    def _shares(weights: Tensor) -> Tensor:
-        weights = F.relu(weights)
-        return weights / (weights.sum() + FUSION_EPS)
+def fusion_shares(weights: Tensor) -> Tensor:
+    """Return how much each input counts, ``relu(w) / (sum relu(w) + 1e-4)`` (Sec. 3.3)."""
+    weights = F.relu(weights)
+    return weights / (weights.sum() + FUSION_EPS)
 
 
 class BiFPNCell(nn.Module):
@@ -155,9 +135,6 @@ class BiFPN(nn.Module):
         max_level: coarsest level, 7 (8 for D7x).
         fusion: see `FusionNode`.
         act: activation.
-
-    Attributes:
-        recomputed: whether training computes each cell again in the backward pass.
     """
 
     def __init__(
@@ -171,7 +148,6 @@ class BiFPN(nn.Module):
         act: Act,
     ) -> None:
         super().__init__()
-        self.recomputed = False
         self.levels = range(min(in_channels), max_level + 1)
         self.top = max(in_channels)
         self.extra = Lateral(in_channels[self.top], channels)
@@ -192,7 +168,7 @@ class BiFPN(nn.Module):
             x = resize_to(x, (-(-x.shape[-2] // 2), -(-x.shape[-1] // 2)))
             maps[level] = x
         for cell in self.cells:
-            maps = recomputed(cell, maps, norms=cell) if self.recomputed else cell(maps)
+            maps = cell(maps)
         return maps
 
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from backbone import EfficientNetTrunk, Preprocessing, Pyramid
+from backbone.grad_checkpointing import checkpoint_stages, set_grad_checkpointing
 from compound.errors import UserError, closest
 from compound.export.engines import Run, Runtime, optimized
 from compound.hub.mixin import HubMixin
 from efficientdet.anchors import ANCHORS_PER_PLACE, known_anchors
 from efficientdet.bifpn import BiFPN
+from efficientdet.folding import fold_detector
 from efficientdet.heads import PRIOR_BIAS, Head
 from efficientdet.postprocess import Detections, Method, Suppression, postprocess
 from efficientdet.specs import DetSpec, both_sides
@@ -122,6 +124,10 @@ class EfficientDet(HubMixin, nn.Module):
         size = self.image_size if image_size is None else both_sides(image_size)
         return optimized(self, (batch_size, 3, *size), runtime)
 
+    def fold(self) -> None:
+        """Give BiFPN and heads their form for inference; part of `compound.export.folding.fold`."""
+        fold_detector(self)
+
     def recompute(self, parts: Sequence[str]) -> None:
         """Let training compute parts again in the backward pass (gradient checkpointing).
 
@@ -134,10 +140,13 @@ class EfficientDet(HubMixin, nn.Module):
         """
         for part in parts:
             closest(part, ("backbone", "bifpn", "heads"), what="part to recompute")
-        self.bifpn.recomputed = "bifpn" in parts
-        self.class_head.recomputed = self.box_head.recomputed = "heads" in parts
+        for cell in self.bifpn.cells:
+            set_grad_checkpointing(cell, "bifpn" in parts)
+        for head in (self.class_head, self.box_head):
+            set_grad_checkpointing(head, "heads" in parts, method="hidden")
         if isinstance(self.pyramid, EfficientNetTrunk):
-            self.pyramid.recomputed = range(len(self.pyramid.stages)) if "backbone" in parts else ()
+            every = range(len(self.pyramid.stages))
+            checkpoint_stages(self.pyramid, every if "backbone" in parts else ())
         elif "backbone" in parts:
             raise UserError("recompute=[backbone]: only EfficientNets can; leave it out")
 

@@ -4,12 +4,10 @@ Shapes: B = batch, W = channels, A = anchors a place, K = classes.
 """
 
 import math
-from copy import deepcopy
 
 from torch import Tensor, nn
 
-from backbone.grad_checkpointing import recomputed
-from backbone.layers import ACTIVATIONS, batch_norm, folded, norm_act
+from backbone.layers import ACTIVATIONS, batch_norm, norm_act
 from backbone.specs import Act
 from efficientdet.layers import SeparableConv
 
@@ -30,10 +28,6 @@ class Head(nn.Module):
         levels: the pyramid levels that the head is applied to.
         bias: initial bias of the output.
         act: activation.
-
-    Attributes:
-        recomputed: whether training computes the hidden layers again in the backward pass.
-        folded: the hidden layers by level, once `fold` has made them.
     """
 
     def __init__(
@@ -47,8 +41,6 @@ class Head(nn.Module):
         act: Act,
     ) -> None:
         super().__init__()
-        self.recomputed = False
-        self.folded: nn.ModuleDict | None = None
         self.act = ACTIVATIONS[act]()
         self.convs = nn.ModuleList(SeparableConv(channels, channels) for _ in range(repeats))
         self.norms = nn.ModuleDict(
@@ -64,37 +56,15 @@ class Head(nn.Module):
 
     def forward(self, features: dict[int, Tensor]) -> list[Tensor]:
         """Map ``{level: (B, W, h, w)}`` to one ``(B, out_channels, h, w)`` a level."""
-        outputs = []
-        for level, x in features.items():
-            if self.folded is not None:
-                convs = self.folded[str(level)]
-                assert isinstance(convs, nn.ModuleList)
-                for conv in convs:
-                    x = self.act(conv(x))
-            else:
-                norms = self.norms[str(level)]
-                assert isinstance(norms, nn.ModuleList)
-                hide = self._hidden
-                x = recomputed(hide, x, norms, norms=norms) if self.recomputed else hide(x, norms)
-            outputs.append(self.predict(x))
-        return outputs
+        return [self.predict(self.hidden(x, level)) for level, x in features.items()]
 
-    def _hidden(self, x: Tensor, norms: nn.ModuleList) -> Tensor:
+    def hidden(self, x: Tensor, level: int) -> Tensor:
+        """Run the hidden layers on a level's ``(B, W, h, w)``, with the norms of that level."""
+        norms = self.norms[str(level)]
+        assert isinstance(norms, nn.ModuleList)
         for conv, norm in zip(self.convs, norms, strict=True):
             x = norm_act(conv(x), norm, self.act)
         return x
-
-    def fold(self) -> None:
-        """Give each level convolutions of its own, which do what its norms do as well."""
-        self.folded = nn.ModuleDict()
-        for level, norms in self.norms.items():
-            assert isinstance(norms, nn.ModuleList)
-            convs = deepcopy(self.convs)
-            for conv, norm in zip(convs, norms, strict=True):
-                assert isinstance(conv, SeparableConv)
-                conv.pointwise = folded(conv.pointwise, norm)
-            self.folded[level] = convs
-        self.convs, self.norms = nn.ModuleList(), nn.ModuleDict()
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,6 +1,5 @@
 """Detectors by name, by spec, or from a file of their own."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,12 +9,11 @@ import backbone as networks
 from backbone import NetSpec, Pyramid
 from backbone.pyramid import TIMM_PREFIX, TimmPyramid, find_backbone
 from compound.errors import UserError, closest
-from compound.weights import LoadReport, pretrained_file, read_file
 from efficientdet.efficientdet import EfficientDet
 from efficientdet.specs import EFFICIENTDET, DetSpec, both_sides
-from efficientdet.weights import DetectorWeights, fill, read_weights
 
-log = logging.getLogger(__name__)
+# What of a detector belongs to its weights, besides its backbone.
+_ANCHORS = ("aspects", "anchor_scale", "octaves")
 
 
 def list_models() -> list[str]:
@@ -62,36 +60,67 @@ def create_model(
     """
     if num_classes < 1 or (class_names is not None and len(class_names) != num_classes):
         raise UserError(f"num_classes={num_classes}: expected 1 or more, and a name for each")
+    if weights is not None and backbone_weights is not None:
+        raise UserError("weights hold a backbone already; leave backbone_weights out")
+    spec = resolve_spec(name, image_size=image_size, backbone=backbone, **changes)
+    found = None
+    if weights is not None:
+        from efficientdet.weights import read_weights  # a random detector needs torch alone
+
+        found = read_weights(weights, spec)
+        spec = _adopted(spec, found.spec, changes)
+    if backbone is None or isinstance(backbone, str | NetSpec):
+        backbone, spec = _build_backbone(spec, backbone_weights)
+    model = EfficientDet(spec, num_classes=num_classes, pyramid=backbone)
+    model.class_names = None if class_names is None else tuple(class_names)
+    if found is not None:
+        from efficientdet.weights import fill
+
+        fill(model, found)
+    return model
+
+
+def resolve_spec(
+    name: str | DetSpec,
+    *,
+    image_size: int | Sequence[int] | None = None,
+    backbone: str | NetSpec | Pyramid | None = None,
+    **changes: Any,
+) -> DetSpec:
+    """Return the spec of the detector that `create_model` builds before it reads any weights.
+
+    Its ``backbone`` is a network's table, ``timm/<name>``, or ``own/<type>`` for a pyramid.
+
+    Args:
+        name: see `create_model`, as all others.
+        image_size: side, or height and width, in pixels.
+        backbone: in place of the variant's own.
+        changes: fields of the spec to replace; None leaves one.
+
+    Raises:
+        UserError: a name, a field or a value is unknown or invalid.
+    """
     if isinstance(name, str):
         name = EFFICIENTDET[closest(name, EFFICIENTDET, what="model")]
     for key in changes:
         closest(key, [field.name for field in fields(DetSpec)], what="field of a detector")
-    if image_size is not None:
-        changes["image_size"] = both_sides(image_size)
     given = {key: value for key, value in changes.items() if value is not None}
+    if image_size is not None:
+        given["image_size"] = both_sides(image_size)
     if isinstance(backbone, str | NetSpec):
         given["backbone"] = backbone
-        backbone = None
-    if weights is not None and backbone_weights is not None:
-        raise UserError("weights hold a backbone already; leave backbone_weights out")
     spec = replace(name, **given)
-    if backbone is None:
-        backbone, spec = _build_backbone(spec, backbone_weights)
-    else:
-        spec = replace(spec, backbone=f"own/{type(backbone).__name__}")
-    found = None if weights is None else read_weights(weights, spec)
-    if found is not None:
-        spec, conventions = _adopted(spec, found.spec, given), spec.backbone
-        if spec.backbone != conventions:
-            backbone, spec = _build_backbone(spec, None)
-    model = EfficientDet(spec, num_classes=num_classes, pyramid=backbone)
-    model.class_names = None if class_names is None else tuple(class_names)
-    if found is not None:
-        model.load_report = fill(model, found, class_names=class_names)
-        _tell(found, spec, model.load_report)
-        if model.class_names is None and len(found.class_names or ()) == num_classes:
-            model.class_names = found.class_names
-    return model
+    if backbone is not None and not isinstance(backbone, str | NetSpec):
+        return replace(spec, backbone=f"own/{type(backbone).__name__}")
+    net = find_backbone(spec.backbone) if isinstance(spec.backbone, str) else spec.backbone
+    if isinstance(net, NetSpec):
+        if not 0 < spec.backbone_survival <= 1:
+            raise UserError(
+                f"model.backbone_survival={spec.backbone_survival}: expected a probability in "
+                "(0, 1]"
+            )
+        net = replace(net, survival=spec.backbone_survival)
+    return replace(spec, backbone=net)
 
 
 def load_model(path: str | Path) -> EfficientDet:
@@ -104,52 +133,30 @@ def load_model(path: str | Path) -> EfficientDet:
     Raises:
         UserError: the file cannot be read, or does not say what detector it holds.
     """
+    from compound.weights import pretrained_file, read_file
+
     file = pretrained_file(path) or path
-    metadata = read_file(file).metadata
-    spec, names = metadata.get("model"), metadata.get("class_names")
-    num_classes = len(names) if names else metadata.get("num_classes")
-    if spec is None or "fpn_cells" not in spec or num_classes is None:
+    content = read_file(file)
+    spec = DetSpec.stored(content.metadata)
+    if spec is None or content.num_classes is None:
         raise UserError(
             f"{path} does not say what detector it holds; build it by its name with "
             "create_model(..., weights=...)"
         )
     return create_model(
-        DetSpec.from_dict(spec), num_classes=num_classes, weights=file, class_names=names
+        spec, num_classes=content.num_classes, weights=file, class_names=content.class_names
     )
 
 
-def _adopted(spec: DetSpec, theirs: DetSpec, given: Mapping[str, Any]) -> DetSpec:
-    """Return a spec with what belongs to weights, but for what was asked for."""
-    return replace(
-        spec,
-        backbone=theirs.backbone,
-        aspects=given.get("aspects", theirs.aspects),
-        anchor_scale=given.get("anchor_scale", theirs.anchor_scale),
-        octaves=given.get("octaves", theirs.octaves),
-    )
-
-
-def _tell(found: DetectorWeights, spec: DetSpec, report: LoadReport) -> None:
-    """Log what was loaded, and what about it may surprise."""
-    log.log(logging.INFO if report.complete else logging.WARNING, "%s", report)
-    sizes = [both_sides(s.image_size) for s in (found.spec, spec)]
-    if found.guessed:
-        log.info(
-            "weights %s do not say their anchors: taken as %s; model.aspects= changes it",
-            found.source,
-            spec.aspects,
-        )
-    elif sizes[0] != sizes[1]:
-        log.warning(
-            "weights %s were trained at %s pixels and are used at %s; model.image_size= changes it",
-            found.source,
-            *(f"{height} x {width}" for height, width in sizes),
-        )
+def _adopted(spec: DetSpec, theirs: DetSpec, changes: Mapping[str, Any]) -> DetSpec:
+    """Return a spec with what belongs to weights, but for the anchors that were asked for."""
+    taken = {key: getattr(theirs, key) for key in _ANCHORS if changes.get(key) is None}
+    return replace(spec, backbone=theirs.backbone, **taken)
 
 
 def _build_backbone(spec: DetSpec, weights: str | Path | None) -> tuple[Pyramid, DetSpec]:
-    """Return the backbone that a spec names, and the spec with the conventions of its weights."""
-    net = find_backbone(spec.backbone) if isinstance(spec.backbone, str) else spec.backbone
+    """Return the backbone of a resolved spec, and the spec with the conventions of its weights."""
+    net = spec.backbone
     if isinstance(net, str):
         if weights not in (None, "imagenet"):
             raise UserError(
@@ -157,10 +164,6 @@ def _build_backbone(spec: DetSpec, weights: str | Path | None) -> tuple[Pyramid,
             )
         name = net.removeprefix(TIMM_PREFIX)
         return TimmPyramid(name, pretrained=weights is not None), spec
-    if not 0 < spec.backbone_survival <= 1:
-        raise UserError(
-            f"model.backbone_survival={spec.backbone_survival}: expected a probability in (0, 1]"
-        )
     try:
         classifier = networks.create_model(net, weights=weights, survival=spec.backbone_survival)
     except UserError as error:

@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from compound.errors import closest
 from efficientdet.anchors import ANCHORS_PER_PLACE
@@ -124,6 +123,8 @@ def postprocess(
 
 def hard_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou: float, count: int) -> Tensor:
     """Return which ``count`` boxes stay, best first, of boxes that are sorted by score."""
+    from torchvision.ops import batched_nms  # networks need torch alone
+
     # It shifts each group by the largest coordinate: boxes must not be negative, and far ones
     # must not cost the others their precision.
     boxes, scores = boxes.double() + FAR, scores.double()

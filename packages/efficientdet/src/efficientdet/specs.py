@@ -5,7 +5,7 @@ D7's resolution): the official table is the definition. Nothing here imports tor
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -95,6 +95,16 @@ class DetSpec:
                 backbone = NetSpec.from_dict(backbone)
             size = size if isinstance(size, int) else tuple(size)
             return cls(**{**values, "backbone": backbone, "image_size": size})
+
+    @classmethod
+    def stored(cls, metadata: Mapping[str, Any]) -> "DetSpec | None":
+        """Return the detector that a file's metadata describe, None if they describe none.
+
+        Raises:
+            UserError: see `known_fields`.
+        """
+        values = metadata.get("model")
+        return None if values is None or "fpn_cells" not in values else cls.from_dict(values)
 
 
 def _architecture(spec: DetSpec) -> tuple[Any, ...]:

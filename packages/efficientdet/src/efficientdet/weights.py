@@ -4,9 +4,10 @@ Whatever the file, they are brought under our names, checked against the archite
 class head is filled row by row.
 """
 
-from collections.abc import Sequence
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,15 +15,18 @@ from torch import Tensor
 from backbone.specs import EFFICIENTNET, NetSpec
 from backbone.weights.interop import check_official, timm_name
 from compound.errors import UserError
-from compound.weights import LoadReport, check_fit, read_file
-from compound.weights.files import Content
-from compound.weights.transfer import take_rows
+from compound.weights.files import Content, read_file
+from compound.weights.transfer import LoadReport, load_tensors, take_rows
 from efficientdet.anchors import ANCHORS_PER_PLACE
 from efficientdet.coco_classes import PUBLISHED_ROWS
 from efficientdet.download import is_public, locate
-from efficientdet.efficientdet import EfficientDet
 from efficientdet.layer_names import Scheme, detector_layers, fusion_weights
-from efficientdet.specs import EFFICIENTDET, Aspects, DetSpec
+from efficientdet.specs import EFFICIENTDET, Aspects, DetSpec, both_sides
+
+if TYPE_CHECKING:
+    from efficientdet.efficientdet import EfficientDet
+
+log = logging.getLogger(__name__)
 
 _PARAMETERS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 # The layer whose rows belong to classes, and one tensor of each scheme that tells it apart.
@@ -72,8 +76,7 @@ def read_weights(source: str | Path, spec: DetSpec) -> DetectorWeights:
         )
     if scheme == "ours":
         spec = _own_spec(content, spec, source)
-        names = content.metadata.get("class_names")
-        return DetectorWeights(str(source), spec, content.tensors, tuple(names) if names else None)
+        return DetectorWeights(str(source), spec, content.tensors, content.class_names)
     net = spec.backbone
     if not isinstance(net, NetSpec):
         raise UserError(f"weights={source} are of {spec.name}; they do not fit another backbone")
@@ -86,19 +89,17 @@ def read_weights(source: str | Path, spec: DetSpec) -> DetectorWeights:
     return DetectorWeights(str(source), spec, tensors, names, guessed=True)
 
 
-def fill(
-    model: EfficientDet, weights: DetectorWeights, *, class_names: Sequence[str] | None = None
-) -> LoadReport:
-    """Fill a detector and report what was done.
+def fill(model: "EfficientDet", weights: DetectorWeights) -> LoadReport:
+    """Fill a detector, and note and log what was done and what about it may surprise.
 
     Everything but the class head's last layer must fit. Its rows are taken by class name where
     both sides know theirs, all at once where the numbers of classes agree, and stay random
     otherwise.
 
     Args:
-        model: the network; left as it was if the weights do not fit.
+        model: the network; left as it was if the weights do not fit. Without ``class_names`` of
+            its own it takes those of the weights, if they are as many.
         weights: see `read_weights`.
-        class_names: names of the network's classes, in the order of its logits.
 
     Raises:
         UserError: the weights are of another network.
@@ -111,15 +112,36 @@ def fill(
         fresh, given = (
             {name: _classes_first(side[name]) for name in names} for side in (own, tensors)
         )
-        rows, skipped = take_rows(fresh, given, weights.class_names, class_names)
+        rows, skipped = take_rows(fresh, given, weights.class_names, model.class_names)
         # Back to anchors outside, classes inside.
         tensors |= {name: value.transpose(0, 1).flatten(0, 1) for name, value in rows.items()}
-    missing = check_fit(own, tensors, source=weights.source)
-    model.load_state_dict(tensors, strict=False)
-    return LoadReport(weights.source, len(tensors), tuple(skipped), missing)
+    model.load_report = report = load_tensors(
+        model, tensors, source=weights.source, skipped=skipped
+    )
+    _log(report, weights, model.spec)
+    if model.class_names is None and len(weights.class_names or ()) == model.num_classes:
+        model.class_names = weights.class_names
+    return report
 
 
-def to_effdet(model: EfficientDet) -> dict[str, Tensor]:
+def _log(report: LoadReport, weights: DetectorWeights, spec: DetSpec) -> None:
+    log.log(logging.INFO if report.complete else logging.WARNING, "%s", report)
+    sizes = [both_sides(s.image_size) for s in (weights.spec, spec)]
+    if weights.guessed:
+        log.info(
+            "weights %s do not say their anchors: taken as %s; model.aspects= changes it",
+            weights.source,
+            spec.aspects,
+        )
+    elif sizes[0] != sizes[1]:
+        log.warning(
+            "weights %s were trained at %s pixels and are used at %s; model.image_size= changes it",
+            weights.source,
+            *(f"{height} x {width}" for height, width in sizes),
+        )
+
+
+def to_effdet(model: "EfficientDet") -> dict[str, Tensor]:
     """Return a detector's state under effdet's names, for ``effdet.EfficientDet``.
 
     Raises:
@@ -143,7 +165,7 @@ def to_effdet(model: EfficientDet) -> dict[str, Tensor]:
     return state
 
 
-def to_official(model: EfficientDet) -> dict[str, Tensor]:
+def to_official(model: "EfficientDet") -> dict[str, Tensor]:
     """Return a detector's state as `read_checkpoint` names official ones.
 
     Raises:
@@ -180,10 +202,9 @@ def _scheme(content: Content) -> Scheme | None:
 
 def _own_spec(content: Content, spec: DetSpec, source: str | Path) -> DetSpec:
     """Return the spec that our file carries, or the one asked for if it carries none."""
-    values = content.metadata.get("model")
-    if values is None or "fpn_cells" not in values:
+    stored = DetSpec.stored(content.metadata)
+    if stored is None:
         return spec
-    stored = DetSpec.from_dict(values)
     if not stored.same_tensors(spec):
         raise UserError(
             f"weights={source} were trained as {stored.name} with the backbone "

@@ -7,6 +7,7 @@ from typing import Any
 
 import backbone
 from backbone import EfficientNet, NetSpec
+from backbone.models import load_model as load_model
 from compound.errors import closest
 from efficientnetv2.specs import EFFICIENTNETV2
 

@@ -17,6 +17,7 @@ from backbone.classification.data.dataset import Batch
 from backbone.classification.ranking import Ranking, RankingCollector, scores_of, write_ranking
 from backbone.classification.report import classifier_sections
 from backbone.efficientnet import EfficientNet
+from backbone.grad_checkpointing import checkpoint_stages
 from compound.errors import UserError
 from compound.report.page import Section, Shot
 from compound.report.run import never_scored
@@ -79,7 +80,8 @@ class EfficientNetModule(pl.LightningModule):
         # Trackers have the whole configuration.
         self.save_hyperparameters(metadata_of(self.model), logger=False)
         freeze_layers(self.model, freeze)
-        self.model.trunk.recomputed = _stages(recompute, len(self.model.trunk.stages))
+        trunk = self.model.trunk
+        checkpoint_stages(trunk, _stages(recompute, len(trunk.stages)))
         _check(self.model, batch_size, label_smoothing, mixup, cutmix)
         if compile and recompute:
             raise UserError("task.compile and task.recompute exclude each other; choose one")

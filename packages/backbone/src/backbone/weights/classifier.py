@@ -1,20 +1,24 @@
 """Classifiers' weights from any source, brought under our names and into a network."""
 
-from collections.abc import Sequence
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from timm.models import adapt_input_conv
-from torch import Tensor, nn
+from torch import Tensor
 
 from backbone.specs import NetSpec
-from backbone.weights.conventions import conventions
-from backbone.weights.download import locate
+from backbone.weights.download import conventions, locate
 from backbone.weights.layer_names import LayerNames, Scheme, layer_names
 from compound.errors import UserError
-from compound.weights.files import Content, check_fit, read_file
-from compound.weights.transfer import LoadReport, take_rows
+from compound.weights.files import Content, read_file
+from compound.weights.transfer import LoadReport, load_tensors, take_rows
+
+if TYPE_CHECKING:
+    from backbone.efficientnet import EfficientNet
+
+log = logging.getLogger(__name__)
 
 # One tensor of each scheme that tells it apart.
 _SIGNS: dict[Scheme, str] = {
@@ -67,14 +71,11 @@ def read_weights(source: str | Path, spec: NetSpec) -> ClassifierWeights:
     else:
         style, preprocessing = conventions(spec, scheme, config, path.name)
         spec = replace(spec, style=style, preprocessing=preprocessing)
-    names = content.metadata.get("class_names")
-    return ClassifierWeights(str(source), spec, tensors, tuple(names) if names else None, ignored)
+    return ClassifierWeights(str(source), spec, tensors, content.class_names, ignored)
 
 
-def fill(
-    model: nn.Module, weights: ClassifierWeights, *, class_names: Sequence[str] | None = None
-) -> LoadReport:
-    """Fill an `EfficientNet` and report what was done.
+def fill(model: "EfficientNet", weights: ClassifierWeights) -> LoadReport:
+    """Fill a classifier, and note and log what was done.
 
     The trunk must fit completely. A stem for other input channels is made by summing or
     repeating its kernels (timm's `adapt_input_conv`). The rows of the classifier are taken by
@@ -82,9 +83,9 @@ def fill(
     stay random otherwise. Head and classifier may be missing, as in detectors' backbones.
 
     Args:
-        model: the network; left as it was if the weights do not fit.
+        model: the network; left as it was if the weights do not fit. Without ``class_names`` of
+            its own it takes those of the weights, if they are as many.
         weights: see `read_weights`.
-        class_names: names of the network's classes, in the order of its logits.
 
     Raises:
         UserError: the weights are of another network.
@@ -95,12 +96,16 @@ def fill(
         tensors[_STEM] = _adapted(tensors[_STEM], own[_STEM].shape[1], weights.source)
     if all(name in tensors for name in _CLASSIFIER):
         fresh, given = ({name: side[name] for name in _CLASSIFIER} for side in (own, tensors))
-        rows, said = take_rows(fresh, given, weights.class_names, class_names)
+        rows, said = take_rows(fresh, given, weights.class_names, model.class_names)
         tensors.update(rows)
         skipped += said
-    missing = check_fit(own, tensors, source=weights.source, optional=("head.", "classifier."))
-    model.load_state_dict(tensors, strict=False)
-    return LoadReport(weights.source, len(tensors), tuple(skipped), missing)
+    optional = ("head.", "classifier.")
+    report = load_tensors(model, tensors, source=weights.source, skipped=skipped, optional=optional)
+    log.log(logging.WARNING if report.missing else logging.INFO, "%s", report)
+    model.load_report = report
+    if model.class_names is None and len(weights.class_names or ()) == model.num_classes:
+        model.class_names = weights.class_names
+    return report
 
 
 def _scheme(content: Content) -> Scheme | None:
@@ -141,10 +146,9 @@ def _official_names(layer: LayerNames) -> tuple[str, ...]:
 
 def _own_spec(content: Content, spec: NetSpec, source: str | Path) -> NetSpec:
     """Return the spec that our file carries, or the one asked for if it carries none."""
-    values: dict[str, Any] | None = content.metadata.get("model")
-    if values is None or "stages" not in values:
+    stored = NetSpec.stored(content.metadata)
+    if stored is None:
         return spec
-    stored = NetSpec.from_dict(values)
     if not stored.same_network(spec):
         raise UserError(
             f"weights={source} were trained as {stored.name}; they do not fit {spec.name}"

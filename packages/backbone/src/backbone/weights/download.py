@@ -1,23 +1,30 @@
-"""Where well-known weights live: timm's on the Hugging Face hub, Lite's in Python packages."""
+"""Well-known weights of other projects: where they live, and how they expect to be used.
 
+timm's are on the Hugging Face hub, Lite's in Python packages. Padding, epsilon and preprocessing
+belong to the weights.
+"""
+
+import logging
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import timm
-from huggingface_hub import (
-    get_hf_file_metadata,
-    hf_hub_download,
-    hf_hub_url,
-    try_to_load_from_cache,
-)
 from timm.models import PretrainedCfg, get_pretrained_cfg
 
-from backbone.specs import NetSpec
+from backbone.specs import LayerStyle, NetSpec, Preprocessing
+from backbone.weights.layer_names import Scheme
 from compound.errors import UserError, closest
+from compound.weights.pretrained import cached_weights, download_weights
+
+log = logging.getLogger(__name__)
 
 IMAGENET = "imagenet"
 PACKAGE = "package"
+# torchvision's networks of these names were built with torch's own epsilon.
+_TORCHVISION_EPS = {f"efficientnet_b{i}": 1e-5 for i in range(5)}
 
 
 def locate(source: str | Path, spec: NetSpec) -> tuple[Path, PretrainedCfg | None]:
@@ -42,9 +49,32 @@ def locate(source: str | Path, spec: NetSpec) -> tuple[Path, PretrainedCfg | Non
     return path, _by_file_name(path, spec)
 
 
-def is_symmetric(config: PretrainedCfg) -> bool:
-    """Return whether timm trained them with its own padding instead of TensorFlow's."""
-    return not (config.architecture or "").startswith("tf_")
+def conventions(
+    spec: NetSpec, scheme: Scheme, config: PretrainedCfg | None, file_name: str
+) -> tuple[LayerStyle, Preprocessing]:
+    """Return padding, epsilon and preprocessing that foreign weights were trained with.
+
+    Args:
+        spec: the network they are for.
+        scheme: how their tensors are named.
+        config: what timm knows of the file, if anything.
+        file_name: the file's.
+    """
+    style, preprocessing = spec.style, spec.preprocessing
+    if scheme == "torchvision":
+        eps = _TORCHVISION_EPS.get(spec.name, style.bn_eps)
+        style = replace(style, padding="symmetric", bn_eps=eps)
+        return style, _torchvision_preprocessing(spec, file_name)
+    if config is not None:
+        preprocessing = _timm_preprocessing(config)
+        if not (config.architecture or "").startswith("tf_"):  # timm's own training
+            style = replace(style, padding="symmetric", bn_eps=1e-5)
+    elif scheme == "timm":
+        log.warning(
+            "weights %s: timm does not say where this file is from; padding and preprocessing are "
+            "taken to be those of Google's weights of %s", file_name, spec.name
+        )  # fmt: skip
+    return style, preprocessing
 
 
 def _is_timm_name(text: str) -> bool:
@@ -79,15 +109,13 @@ def _by_file_name(path: Path, spec: NetSpec) -> PretrainedCfg | None:
 
 
 def _download(config: PretrainedCfg, *, source: str) -> Path:
-    repository, file = config.hf_hub_id, "model.safetensors"
+    repository = config.hf_hub_id
     assert repository is not None
-    cached = try_to_load_from_cache(repository, file)
-    if isinstance(cached, str):
-        return Path(cached)
+    cached = cached_weights(repository)
+    if cached is not None:
+        return cached
     try:
-        # Asked first because it fails at once, where the download would try for 20 seconds.
-        get_hf_file_metadata(hf_hub_url(repository, file))
-        return Path(hf_hub_download(repository, file))
+        return download_weights(repository)
     except Exception as error:  # no network, a proxy's page, a full disk: httpx, OS or hub errors
         raise UserError(
             f"weights={source}: {repository} is not in the cache and the Hugging Face hub "
@@ -114,3 +142,36 @@ def _in_package(spec: NetSpec) -> Path:
             "`uv sync --extra lite` installs it"
         )
     return files[0]
+
+
+def _torchvision_preprocessing(spec: NetSpec, file_name: str) -> Preprocessing:
+    """Return what torchvision's weights in a file ask for; its newest ones' if it is renamed."""
+    from torchvision.models import get_model_weights, list_models
+
+    family = spec.name.replace("efficientnetv2", "efficientnet_v2")
+    if family not in list_models():
+        return spec.preprocessing
+    known = get_model_weights(family)
+    chosen = next((w for w in known if w.url.endswith(file_name)), known["DEFAULT"])
+    asked = chosen.transforms()
+    return Preprocessing(
+        mean=_to_255(asked.mean),
+        std=_to_255(asked.std),
+        interpolation=asked.interpolation.value,
+        crop=asked.crop_size[0] / asked.resize_size[0],
+    )
+
+
+def _timm_preprocessing(config: PretrainedCfg) -> Preprocessing:
+    """Return what timm measured its weights with, which for V2 is not the official way."""
+    return Preprocessing(
+        mean=_to_255(config.mean),
+        std=_to_255(config.std),
+        interpolation="bilinear" if config.interpolation == "bilinear" else "bicubic",
+        crop=None if config.crop_mode == "squash" else config.crop_pct,
+    )
+
+
+def _to_255(values: Sequence[float]) -> tuple[float, float, float]:
+    red, green, blue = (value * 255 for value in values)
+    return red, green, blue

@@ -1,13 +1,17 @@
 """Classifiers' weights as others name them: what `read_weights` reads, written."""
 
+from typing import TYPE_CHECKING
+
 import timm
 from torch import Tensor
 
-from backbone.efficientnet import EfficientNet
 from backbone.pyramid import find_backbone
 from backbone.specs import NetSpec
 from backbone.weights.layer_names import layer_names
 from compound.errors import UserError
+
+if TYPE_CHECKING:
+    from backbone.efficientnet import EfficientNet
 
 # Padding and epsilon -> what timm puts before its name of a network that has them.
 _TIMM_PREFIXES = {("same", 1e-3): "tf_", ("symmetric", 1e-5): ""}
@@ -29,7 +33,7 @@ def timm_name(spec: NetSpec) -> str:
     return name
 
 
-def to_timm(model: EfficientNet) -> dict[str, Tensor]:
+def to_timm(model: "EfficientNet") -> dict[str, Tensor]:
     """Return a classifier's state under timm's names, for ``timm_name(model.spec)``.
 
     Raises:
@@ -40,7 +44,7 @@ def to_timm(model: EfficientNet) -> dict[str, Tensor]:
     return _renamed(model, theirs)
 
 
-def to_official(model: EfficientNet) -> dict[str, Tensor]:
+def to_official(model: "EfficientNet") -> dict[str, Tensor]:
     """Return a classifier's state as `read_checkpoint` names official ones.
 
     Raises:
@@ -81,7 +85,7 @@ def is_published(spec: NetSpec) -> bool:
     return isinstance(published, NetSpec) and published.same_network(spec)
 
 
-def _renamed(model: EfficientNet, layers: dict[str, str]) -> dict[str, Tensor]:
+def _renamed(model: "EfficientNet", layers: dict[str, str]) -> dict[str, Tensor]:
     state = {}
     for name, value in model.state_dict().items():
         layer, _, parameter = name.rpartition(".")

@@ -1,9 +1,8 @@
-"""Reading and writing tensors: safely, completely, or not at all."""
+"""Reading and writing files of tensors: safely, completely, or not at all."""
 
 import json
 import math
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -44,6 +43,17 @@ class Content:
         """Return the architecture's name, where the file says so."""
         return self.metadata.get("model", {}).get("name")
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Return the names of the classes in the order of the outputs, where the file has them."""
+        names = self.metadata.get("class_names")
+        return tuple(names) if names else None
+
+    @property
+    def num_classes(self) -> int | None:
+        """Return the number of classes, where the file says so."""
+        return len(self.class_names) if self.class_names else self.metadata.get("num_classes")
+
 
 def read_file(path: str | Path) -> Content:
     """Read tensors from a file.
@@ -60,74 +70,16 @@ def read_file(path: str | Path) -> Content:
     if checkpoint is not None:
         return Content(read_checkpoint(checkpoint), official=True)
     if not path.is_file():
-        ours = path.parent.is_dir() or path.suffix in (".ckpt", ".safetensors", ".pth", ".pt")
-        hub = is_repository(str(path)) and not ours
-        raise UserError(
-            f"weights={path}: there is no such file; give the path of a checkpoint or of a "
-            f".safetensors or .pth file{f', or {HUB_PREFIX}{path} for the hub' if hub else ''}"
-        )
+        raise UserError(_missing(path))
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = f"it is damaged or no file of weights; fetch it again ({type(error).__name__})"
-        if path.stat().st_size == 0:
-            reason = "it is empty; fetch it again"
-        if isinstance(error, UnpicklingError):  # torch would advise to load it unsafely
-            reason = "it is damaged, or holds more than tensors and plain values"
-        raise UserError(f"weights={path}: this file cannot be read as weights: {reason}") from error
-    metadata: dict[str, Any] = {}
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        metadata = content.get("hyper_parameters", {})
-        if not isinstance(metadata, dict) or not isinstance(metadata.get("model"), dict):
-            metadata = {}  # another project's
-        elif metrics := _best_score(content.get("callbacks"), path.name):
-            metadata = {**metadata, "metrics": metrics}
-        content = content["state_dict"]
-        ours = {
-            key.removeprefix(_MODULE_PREFIX): value
-            for key, value in content.items()
-            if isinstance(key, str) and key.startswith(_MODULE_PREFIX)
-        }
-        content = ours or content
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UserError(f"weights={path}: expected a dictionary of tensors or a run's checkpoint.")
-    return Content(content, metadata)
-
-
-def check_fit(
-    own: Mapping[str, Tensor],
-    tensors: Mapping[str, Tensor],
-    *,
-    source: str | Path,
-    optional: tuple[str, ...] = (),
-) -> tuple[str, ...]:
-    """Return the names that a network has and ``tensors`` have not.
-
-    Args:
-        own: the network's state.
-        tensors: what is to fill it.
-        source: where they are from, for the message.
-        optional: beginnings of names that may be missing, as counters of batch norms always may.
-
-    Raises:
-        UserError: another name is missing, or one is unknown or of another shape.
-    """
-    missing = [k for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
-    misfits = [f"{name} is missing" for name in missing if not name.startswith(optional)]
-    misfits += [f"{name} is unknown" for name in tensors if name not in own]
-    misfits += [
-        f"{name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
-        for name, value in tensors.items()
-        if name in own and value.shape != own[name].shape
-    ]
-    if misfits:
         raise UserError(
-            f"weights={source} belong to another network: {len(misfits)} of {len(own)} tensors do "
-            f"not fit, such as {min(misfits)}. Name the model that they were trained as."
-        )
-    return tuple(missing)
+            f"weights={path}: this file cannot be read as weights: {_reason(path, error)}"
+        ) from error
+    return _content_of(stored, path)
 
 
 def save_weights(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
@@ -144,6 +96,48 @@ def save_weights(path: str | Path, tensors: dict[str, Tensor], metadata: dict[st
     mask = os.umask(0)
     os.umask(mask)
     Path(path).chmod(0o666 & ~mask)
+
+
+def _missing(path: Path) -> str:
+    ours = path.parent.is_dir() or path.suffix in (".ckpt", ".safetensors", ".pth", ".pt")
+    hub = is_repository(str(path)) and not ours
+    return (
+        f"weights={path}: there is no such file; give the path of a checkpoint or of a "
+        f".safetensors or .pth file{f', or {HUB_PREFIX}{path} for the hub' if hub else ''}"
+    )
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, UnpicklingError):  # torch would advise to load it unsafely
+        return "it is damaged, or holds more than tensors and plain values"
+    if path.stat().st_size == 0:
+        return "it is empty; fetch it again"
+    return f"it is damaged or no file of weights; fetch it again ({type(error).__name__})"
+
+
+def _content_of(stored: Any, path: Path) -> Content:
+    """Return what a file by torch holds: a state, or a checkpoint with one in it."""
+    tensors, metadata = stored, {}
+    if isinstance(stored, dict) and isinstance(stored.get("state_dict"), dict):
+        tensors, metadata = stored["state_dict"], _run_metadata(stored, path.name)
+        ours = {
+            key.removeprefix(_MODULE_PREFIX): value
+            for key, value in tensors.items()
+            if isinstance(key, str) and key.startswith(_MODULE_PREFIX)
+        }
+        tensors = ours or tensors
+    if not isinstance(tensors, dict) or not all(isinstance(v, Tensor) for v in tensors.values()):
+        raise UserError(f"weights={path}: expected a dictionary of tensors or a run's checkpoint.")
+    return Content(tensors, metadata)
+
+
+def _run_metadata(checkpoint: dict[str, Any], file_name: str) -> dict[str, Any]:
+    """Return what a run's checkpoint says of its network; nothing if it is another project's."""
+    metadata = checkpoint.get("hyper_parameters")
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("model"), dict):
+        return {}
+    metrics = _best_score(checkpoint.get("callbacks"), file_name)
+    return {**metadata, "metrics": metrics} if metrics else metadata
 
 
 def _best_score(callbacks: Any, file_name: str) -> dict[str, float] | None:

@@ -54,6 +54,23 @@ def is_repository(name: str) -> bool:
     return name.count("/") == 1
 
 
+def download_weights(repository: str, revision: str | None = None) -> Path:
+    """Return a repository's weights from the hub, of which a copy stays in its cache.
+
+    Raises:
+        Exception: an error of the hub, of its network library, or of the disk.
+    """
+    # Asked first because it fails at once, where the download would try for 20 seconds.
+    get_hf_file_metadata(hf_hub_url(repository, WEIGHTS_FILE, revision=revision))
+    return Path(hf_hub_download(repository, WEIGHTS_FILE, revision=revision))
+
+
+def cached_weights(repository: str, revision: str | None = None) -> Path | None:
+    """Return a repository's weights in the hub's cache, None if there are none."""
+    found = try_to_load_from_cache(repository, WEIGHTS_FILE, revision=revision)
+    return Path(found) if isinstance(found, str) else None
+
+
 def _fetched(repository: str, revision: str | None) -> Path:
     source = f"weights={HUB_PREFIX}{repository}" + (f"@{revision}" if revision else "")
     if not is_repository(repository):
@@ -61,9 +78,7 @@ def _fetched(repository: str, revision: str | None) -> Path:
             f"{source}: {repository!r} is no name on the Hugging Face hub, which are user/name"
         )
     try:
-        # Asked first because it fails at once, where the download would try for 20 seconds.
-        get_hf_file_metadata(hf_hub_url(repository, WEIGHTS_FILE, revision=revision))
-        return Path(hf_hub_download(repository, WEIGHTS_FILE, revision=revision))
+        return download_weights(repository, revision)
     except GatedRepoError as error:  # before the next, which it is one of
         raise UserError(
             f"{source}: this repository is gated; ask for access at "
@@ -79,11 +94,11 @@ def _fetched(repository: str, revision: str | None) -> Path:
     except Exception as error:  # no network, a proxy's page, a full disk: httpx, OS or hub errors
         if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
             raise UserError(f"{source}: the repository holds no {WEIGHTS_FILE}") from error
-        cached = try_to_load_from_cache(repository, WEIGHTS_FILE, revision=revision)
-        if not isinstance(cached, str):
+        cached = cached_weights(repository, revision)
+        if cached is None:
             raise UserError(
                 f"{source}: it is not in the cache and the Hugging Face hub cannot be reached "
                 f"({type(error).__name__}); run once with a network, or give a folder"
             ) from error
         log.warning("%s: the Hugging Face hub cannot be reached; taken from the cache", source)
-        return Path(cached)
+        return cached

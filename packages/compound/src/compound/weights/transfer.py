@@ -1,10 +1,13 @@
-"""What a network takes over from weights: class rows by name, and the report of it all."""
+"""What a network takes over from tensors: all or nothing, class rows by name, and the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from compound.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +63,62 @@ def take_rows(
             value[to] = given[name][start]
     left = wanted - len(pairs)
     return rows, [f"class rows of {left} of {wanted} classes, now random"] if left else []
+
+
+def load_tensors(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str,
+    skipped: Sequence[str] = (),
+    optional: tuple[str, ...] = (),
+) -> LoadReport:
+    """Fill a network, completely or not at all, and report what was done.
+
+    Args:
+        model: the network.
+        tensors: by the network's names.
+        source: where they are from, for messages.
+        skipped: what the report says was left out before.
+        optional: see `check_fit`.
+
+    Raises:
+        UserError: see `check_fit`.
+    """
+    missing = check_fit(model.state_dict(), tensors, source=source, optional=optional)
+    model.load_state_dict(tensors, strict=False)
+    return LoadReport(source, len(tensors), tuple(skipped), missing)
+
+
+def check_fit(
+    own: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str | Path,
+    optional: tuple[str, ...] = (),
+) -> tuple[str, ...]:
+    """Return the names that a network has and ``tensors`` have not.
+
+    Args:
+        own: the network's state.
+        tensors: what is to fill it.
+        source: where they are from, for the message.
+        optional: beginnings of names that may be missing, as counters of batch norms always may.
+
+    Raises:
+        UserError: another name is missing, or one is unknown or of another shape.
+    """
+    missing = [k for k in own if k not in tensors and not k.endswith("num_batches_tracked")]
+    misfits = [f"{name} is missing" for name in missing if not name.startswith(optional)]
+    misfits += [f"{name} is unknown" for name in tensors if name not in own]
+    misfits += [
+        f"{name} is {tuple(value.shape)}, not {tuple(own[name].shape)}"
+        for name, value in tensors.items()
+        if name in own and value.shape != own[name].shape
+    ]
+    if misfits:
+        raise UserError(
+            f"weights={source} belong to another network: {len(misfits)} of {len(own)} tensors do "
+            f"not fit, such as {min(misfits)}. Name the model that they were trained as."
+        )
+    return tuple(missing)
