@@ -68,11 +68,11 @@ def spec(table_name: str, name: str, field: str) -> Any:
     return getattr(table[closest(name, table, what="model")], field)
 
 
-def recipe(source: Any, name: str, image_size: Any, field: str) -> Any:
-    """Resolve ``${recipe:official,model,image_size,field}``, see `efficientnetv2.recipes`."""
-    from efficientnetv2.recipes import sized_recipe
-
-    value = getattr(sized_recipe(name, source, image_size), field)
+def recipe(function: str, *arguments: Any) -> Any:
+    """Resolve ``${recipe:package.module.function,argument,...,field}``: a field of what it returns."""
+    home, _, name = function.rpartition(".")
+    *given, field = arguments
+    value = getattr(getattr(import_module(home), name)(*given), field)
     return OmegaConf.create(list(value)) if isinstance(value, tuple) else value
 
 
