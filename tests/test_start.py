@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from compound.cli.configs import opened, parse
 from compound.cli.help import help_text
 
 TOOLS = Path(__file__).parent.parent / "tools"
@@ -35,7 +36,8 @@ def test_help_and_mistakes_need_nothing_heavy(tool: str, argument: str, code: in
 def test_help_tells_every_key_of_the_tool(tool: str) -> None:
     config = yaml.safe_load((TOOLS.parent / "configs" / f"{tool}.yaml").read_text())
     plain = {key for key, value in config.items() if not isinstance(value, dict)} - {"defaults"}
-    lines = help_text(tool, "Purpose.").splitlines()
+    with opened(parse(tool, [])) as configs:
+        lines = help_text(configs, "Purpose.").splitlines()
     assert lines[0] == "Purpose."
     told = [line.strip().split("=")[0] for line in lines if "=" in line]
     assert plain <= set(told)

@@ -10,8 +10,6 @@ from compound import __version__
 from compound.lazy import lazy_names
 from efficientdet.specs import EFFICIENTDET, DetSpec
 
-from compound import __version__ as __version__
-
 if TYPE_CHECKING:
     from efficientdet.efficientdet import EfficientDet
     from efficientdet.export.detector import load_exported

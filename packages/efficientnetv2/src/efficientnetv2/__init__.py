@@ -10,8 +10,6 @@ from compound import __version__
 from compound.lazy import lazy_names
 from efficientnetv2.specs import EFFICIENTNETV2
 
-from compound import __version__ as __version__
-
 if TYPE_CHECKING:
     from efficientnetv2.models import create_model, list_models, load_model
 

@@ -9,14 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from compound.cli.evaluate import built
 from compound.cli.ingredients import common, home, ingredients, is_single
-from compound.cli.runs import as_trained, implied
+from compound.cli.runs import as_trained
 from compound.errors import UserError, closest
 from compound.training.soup import METHODS, Soup, estimate_norms, ranked
 from compound.weights import read_file, save_weights
@@ -168,18 +166,3 @@ def _tell(paths: Sequence[Path], scores: Sequence[float], soup: Soup, monitor: s
         log.info("the mean is as good as the best single one")
     else:
         log.warning("the mean is worse than the best single one by %.4f; use that", -gain)
-
-
-def _named_home(arguments: Sequence[str]) -> list[str]:
-    """Return the run that a command line's ``weights`` begin with, as an override."""
-    given = [word for word in arguments if word.startswith("weights=")]
-    try:
-        overrides = OverridesParser.create().parse_overrides(given)
-    except HydraException:  # told when all of the command line is checked
-        return []
-    return [f"weights={home(override.value())}" for override in overrides]
-
-
-def settled(arguments: Sequence[str]) -> list[str]:
-    """Return what a command line leaves to the first run that it names, as overrides."""
-    return implied([*arguments, *_named_home(arguments)])

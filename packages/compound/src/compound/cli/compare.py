@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from compound.cli.calls import current_call
 from compound.errors import UserError, closest
 
 if TYPE_CHECKING:
@@ -210,13 +211,12 @@ def _write(config: DictConfig, folder: Path, found: Found) -> None:
 def _track(config: DictConfig, found: Found, folder: Path) -> None:
     """Write W&B's tables where it is asked for."""
     if "wandb" in config.logger:
-        from hydra.core.hydra_config import HydraConfig
         from hydra.utils import instantiate
 
         from compound.tracking.trackers import FailSafe
         from compound.tracking.wandb_run import log_comparison
 
-        name = f"compare-{HydraConfig.get().runtime.choices['rows']}"
+        name = f"compare-{current_call().choices['rows']}"
         logger = instantiate(config.logger.wandb, name=name)
         plots = [folder / f"{figure}.png" for figure in found.figures]
         FailSafe(logger).attempt(lambda: log_comparison(logger, found.tables, plots))

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from compound.cli.help import CONFIGS
+from compound.cli.calls import current_call
+from compound.cli.configs import opened, parse
 from compound.cli.networks import plain
 from compound.errors import UserError
 from compound.profiling.cost import measure
@@ -75,8 +75,12 @@ def _parts(config: DictConfig) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 def _all() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of all published networks."""
     rows = []
-    for name in sorted(path.stem for path in (CONFIGS / "model").glob("[!_]*.yaml")):
-        settings = plain(compose("describe", [f"model={name}"]).model)
+    with opened(parse("describe", current_call().overrides)) as configs:
+        cards = {
+            name: plain(configs.compose([f"model={name}"]).model)
+            for name in configs.choices("model")
+        }
+    for name, settings in cards.items():
         task = task_fitting(settings)
         size = _sides(settings["image_size"])
         _, costs = measured(task, settings, size)

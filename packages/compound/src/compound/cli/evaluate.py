@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 
-from compound.cli.runs import as_trained, implied
+from compound.cli.runs import as_trained
 from compound.errors import UserError
 from compound.profiling.memory import keep_memory
 from compound.report.run import try_report
@@ -94,8 +94,3 @@ def _table(class_ap: Mapping[str, float]) -> Iterator[str]:
     columns = max(1, TABLE_WIDTH // (widest + 9))
     for start in range(0, len(cells), columns):
         yield "   ".join(cells[start : start + columns])
-
-
-def settled(arguments: Sequence[str]) -> list[str]:
-    """Return what a command line leaves to the run that it names, as overrides."""
-    return implied(arguments)

@@ -5,7 +5,7 @@ import logging
 import math
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from compound.cli.networks import check_prediction, file_of, network_of, plain
-from compound.cli.runs import as_trained, implied, pictures_of, run_of
+from compound.cli.runs import as_trained, pictures_of, run_of
 from compound.errors import UserError
 from compound.export.comparison import calibration_images, compared_rows
 from compound.export.engines import milliseconds
@@ -247,8 +247,3 @@ def _report(folder: Path, told: Mapping[str, Any], config: DictConfig) -> None:
             making_section(OmegaConf.to_yaml(config, resolve=True), describe("cpu")),
         ],
     )
-
-
-def settled(arguments: Sequence[str]) -> list[str]:
-    """Return what a command line leaves to the run that it names, as overrides."""
-    return implied(arguments)

@@ -1,4 +1,4 @@
-"""What every tool shares: how it starts, and how mistakes are told."""
+"""What every verb shares: how it starts, and how errors are reported."""
 
 import logging
 import multiprocessing
@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -21,14 +21,27 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 # Likewise: what PyTorch's profiler says of GPUs that are not there.
 os.environ.setdefault("KINETO_LOG_LEVEL", "5")
 
+from hydra import version
+from hydra._internal.utils import _run_hydra, get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException, HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from compound.cli.help import CONFIGS, help_text
-from compound.cli.overrides import check_overrides, first_line
+from compound.cli.calls import Call, as_call
+from compound.cli.configs import (
+    CONFIGS,
+    VERSION_BASE,
+    CommandLine,
+    opened,
+    parse,
+    register_installed,
+)
+from compound.cli.help import help_text, purpose_of
+from compound.cli.moved import rename_targets
+from compound.cli.overrides import check, first_line
+from compound.cli.runs import implied
 from compound.errors import UserError, closest
 
 EXIT_MISTAKE = 2
@@ -55,11 +68,11 @@ def spec(table_name: str, name: str, field: str) -> Any:
     return getattr(table[closest(name, table, what="model")], field)
 
 
-def recipe(source: Any, name: str, image_size: Any, field: str) -> Any:
-    """Resolve ``${recipe:official,model,image_size,field}``, see `efficientnetv2.recipes`."""
-    from efficientnetv2.recipes import sized_recipe
-
-    value = getattr(sized_recipe(name, source, image_size), field)
+def recipe(function: str, *arguments: Any) -> Any:
+    """Resolve ``${recipe:package.module.function,argument,...,field}``: a field of what it returns."""
+    home, _, name = function.rpartition(".")
+    *given, field = arguments
+    value = getattr(getattr(import_module(home), name)(*given), field)
     return OmegaConf.create(list(value)) if isinstance(value, tuple) else value
 
 
@@ -82,53 +95,90 @@ class FailedRun(CompactHydraException):
     """One run of several could not be done; its reason has been told."""
 
 
-def in_multirun() -> bool:
-    """Return whether this run is one of several."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def run(config_name: str, job: Callable[[DictConfig], float | None]) -> None:
-    """Check the command line, then hand over to Hydra; mistakes end in one line and exit code 2.
+def run(verb: str, arguments: Sequence[str]) -> None:
+    """Check the command line, then hand over to Hydra; errors end in one line and exit code 2.
 
     Args:
-        config_name: of the tool.
-        job: what it does; what it returns is what a sweep looks at.
+        verb: name of a verb; its module is imported only after the checks.
+        arguments: settings and flags.
     """
-    import hydra
+    with mistakes_told():
+        line = checked(verb, arguments)
+    if line is None:
+        return
 
     def guarded(config: DictConfig) -> float | None:
-        _prepare()  # a launcher may have started this process
+        prepare()  # a launcher may have started this process
         try:
             with mistakes_told():
-                missing = sorted(OmegaConf.missing_keys(config))
-                if missing:
-                    raise UserError(f"{missing[0]} is not set; give it as {missing[0]}=<value>")
-                return job(config)
+                return perform(verb, config)
         except SystemExit as ended:
-            if ended.code != EXIT_MISTAKE or not in_multirun():
+            if ended.code != EXIT_MISTAKE or not HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
             raise FailedRun("error: a run of several failed, see above") from None
-        finally:
-            _remove_empty(Path(config.paths.output_dir))
 
-    # Hydra takes no settings behind a flag that has settings before it.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
-    if {"-h", "--help"} & set(sys.argv):
-        print(help_text(config_name, str(job.__doc__).strip().splitlines()[0]))
-        return
-    with mistakes_told():
-        check_overrides(config_name, sys.argv[1:])
-    _prepare()
+    prepare()
+    version.setbase(VERSION_BASE)
+    register_installed()
     try:
-        hydra.main(str(CONFIGS), config_name, version_base="1.3")(guarded)()
+        # As `hydra.main` does; that one reads sys.argv, which has the verb in it.
+        _run_hydra(line.flags, get_args_parser(), guarded, str(CONFIGS), verb)
     except SystemExit as ended:
         if isinstance(ended.__context__, FailedRun):
             sys.exit(EXIT_MISTAKE)
         raise
 
 
-def _prepare() -> None:
-    """Make our resolvers known, and keep away what others would say."""
+def checked(verb: str, arguments: Sequence[str]) -> CommandLine | None:
+    """Return a command line with what a run implies; print its help and return None if asked to.
+
+    Raises:
+        UserError: see `check_overrides`.
+    """
+    line = parse(verb, arguments)
+    if line.flags.help:
+        with opened(line) as configs:
+            print(help_text(configs, purpose_of(verb)))
+        return None
+    if added := implied(line):
+        line = parse(verb, [*added, *arguments])
+    check(line)
+    return line
+
+
+def perform(verb: str, config: DictConfig, job: Callable[[DictConfig], Any] | None = None) -> Any:
+    """Run a verb with its composed configuration, inside a job of Hydra's.
+
+    Args:
+        verb: its name.
+        config: without Hydra's own keys.
+        job: instead of the verb's own function.
+
+    Raises:
+        UserError: a key that must be given is missing, or whatever the verb refuses.
+    """
+    hydra = HydraConfig.get()
+    call = Call(
+        verb,
+        dict(hydra.runtime.choices),
+        tuple(hydra.overrides.task),
+        hydra.mode == RunMode.MULTIRUN,
+    )
+    folder = Path(hydra.runtime.output_dir)
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise UserError(f"{missing[0]} is not set; give it as {missing[0]}=<value>")
+        rename_targets(config, source="configuration")
+        own = getattr(import_module(f"compound.cli.{verb}"), verb) if job is None else job
+        with as_call(call):
+            return own(config)
+    finally:
+        _remove_empty(folder)
+
+
+def prepare() -> None:
+    """Register our resolvers, and suppress remarks of other libraries."""
     for noise in _NOISE:
         warnings.filterwarnings("ignore", message=noise)
     # A misspelt argument of a transform, which albumentations would pass over.
@@ -156,30 +206,38 @@ def _remove_empty(folder: Path) -> None:
             parent.rmdir()
 
 
+def reason_of(error: BaseException) -> str:
+    """Return the message for a user's mistake.
+
+    Hydra wraps what goes wrong while it builds an object from the configuration; the reason is
+    looked for inside.
+    """
+    reason = error
+    while not isinstance(reason, UserError) and (inner := reason.__cause__ or reason.__context__):
+        reason = inner
+    where = ""
+    if isinstance(error, InstantiationException) and not isinstance(reason, UserError):
+        where = f"{str(error).rpartition('full_key: ')[2].strip()}: "
+    return f"{where}{first_line(reason)}"
+
+
+# What a user can mend; anything else is a bug of ours and passes with its traceback.
+MISTAKES = (UserError, HydraException, OmegaConfBaseException)
+
+
 @contextmanager
 def mistakes_told() -> Iterator[None]:
     """Turn a user's mistake inside the block into one line on stderr and exit code 2.
 
     Ctrl-C is one word and 130.
-
-    Hydra wraps what goes wrong while it builds an object from the configuration; the reason is
-    looked for inside. Anything else is a bug of ours and passes with its traceback.
     """
     try:
         yield
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except MISTAKES as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
-        reason: BaseException = error
-        while not isinstance(reason, UserError) and (
-            inner := reason.__cause__ or reason.__context__
-        ):
-            reason = inner
-        where = ""
-        if isinstance(error, InstantiationException) and not isinstance(reason, UserError):
-            where = f"{str(error).rpartition('full_key: ')[2].strip()}: "
-        print(f"error: {where}{first_line(reason)}", file=sys.stderr)
+        print(f"error: {reason_of(error)}", file=sys.stderr)
         sys.exit(EXIT_MISTAKE)

@@ -1,9 +1,12 @@
 """``compound <verb> key=value ...``; ``tools/<verb>.py`` are the same verbs from a checkout."""
 
 import sys
-from importlib import import_module
 
+from compound import __version__
+from compound.cli.config import config
+from compound.cli.help import purpose_of
 from compound.cli.launch import mistakes_told, run
+from compound.errors import closest
 
 VERBS = (
     "train", "evaluate", "predict", "export", "convert", "demo", "average", "doctor", "compare",
@@ -12,18 +15,42 @@ VERBS = (
 
 
 def main(verb: str | None = None) -> None:
-    """Run a verb with the command line's overrides.
+    """Run a verb with the command line's settings.
 
     Args:
         verb: name of one; None takes the command line's first word.
     """
+    arguments = sys.argv[1:]
     if verb is None:
-        if len(sys.argv) < 2 or sys.argv[1] not in VERBS:
-            known = "-h" in sys.argv or "--help" in sys.argv
-            print(f"usage: compound <verb> key=value ...\nverbs: {', '.join(VERBS)}")
-            sys.exit(0 if known else 2)
-        verb = sys.argv.pop(1)
-    module = import_module(f"compound.cli.{verb}")
-    with mistakes_told():
-        sys.argv += getattr(module, "settled", lambda arguments: [])(sys.argv[1:])
-    run(verb, getattr(module, verb))
+        verb, *arguments = arguments or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        print(_overview())
+    elif verb in ("-V", "--version"):
+        print(f"compound {__version__}")
+    elif verb == "config":
+        with mistakes_told():
+            config(arguments)
+    else:
+        with mistakes_told():
+            closest(verb, [*VERBS, "config"], what="verb")
+        run(verb, arguments)
+
+
+def _overview() -> str:
+    purposes = {verb: _first_clause(purpose_of(verb)) for verb in VERBS}
+    purposes["config"] = "Show the configuration files, or copy one to change it"
+    lines = [f"  {verb:<10}  {purpose}" for verb, purpose in purposes.items()]
+    return "\n".join([
+        "Train, evaluate, export and compare networks.",
+        "",
+        "usage: compound <verb> key=value ...",
+        "",
+        *lines,
+        "",
+        "compound <verb> --help   shows the keys and choices of a verb",
+        "compound --version       shows the version",
+    ])  # fmt: skip
+
+
+def _first_clause(purpose: str) -> str:
+    return purpose.rstrip(".").partition(";")[0]

@@ -1,21 +1,22 @@
-"""What a command line may say: told before Hydra gets to see it, in one line."""
+"""The meaning of a command line's settings, checked before anything heavy is imported."""
 
 import os
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.default_element import ConfigDefault
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
-from omegaconf import AnyNode, DictConfig
+from omegaconf import AnyNode, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from compound.cli.help import CONFIGS
+from compound.cli.configs import CommandLine, Configs, opened, parse
+from compound.cli.moved import moved
 from compound.errors import UserError, closest
+from compound.task import Task, find_task, task_names
 
 # Hydra's plugins that the extra `sweep` brings, by what is chosen; `sweep` cards choose Optuna.
 _PLUGINS = {
@@ -31,103 +32,141 @@ _PLUGINS = {
 _WORDS = {"data.batch_size": "auto"}
 
 
-def check_overrides(config_name: str, arguments: Sequence[str]) -> None:
-    """Refuse what the configuration does not know.
+def check_overrides(verb: str, arguments: Sequence[str]) -> None:
+    """Refuse settings that a verb's configuration does not know.
 
     Raises:
-        UserError: an unknown key or group, an unknown choice of a group, or a value of another
-            kind than the one it replaces.
+        UserError: an unknown key or group, an unknown choice of a group, a model or data that do
+            not fit the task, or a value of another kind than the one it replaces.
     """
-    parsed = _parsed(arguments)
-    if not parsed:  # our own configuration fits; Hydra need not put it together twice
-        return
-    choices = [override for override in parsed if _is_group(override)]
-    for override in choices:
-        if not override.is_delete():
-            _check_group(str(override.key_or_group), override.value())
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        chosen = [str(o.input_line) for o in choices if not o.is_sweep_override()]
-        config = compose(config_name, chosen, return_hydra_config=True)
-        if "task" in config:
-            _check_fit(config)
-        keys = dict(_leaves(config))
-    for override in parsed:
-        if not _is_group(override) and not override.is_force_add():
-            _check_value(override, keys)
+    check(parse(verb, arguments))
+
+
+def check(line: CommandLine) -> None:
+    """Refuse settings as `check_overrides` does, of a parsed command line."""
+    for setting in line.settings:
+        if setting.is_sweep_override() and not line.several:
+            raise UserError(
+                f"{setting.input_line}: a list is written in brackets, [a,b]; several runs take -m"
+            )
+    flags = line.flags
+    if not (line.settings or flags.config_dir or flags.config_name or flags.config_path):
+        return  # our own configuration fits; Hydra need not put it together twice
+    with opened(line) as configs:
+        _check_meaning(line, configs)
 
 
 def first_line(error: BaseException) -> str:
-    """Return the beginning of what an error says."""
+    """Return the first line of an error's message."""
     return (str(error) or repr(error)).strip().splitlines()[0]
 
 
-def _parsed(arguments: Sequence[str]) -> list[Override]:
-    """Return the settings of a command line."""
-    for before, word in pairwise(("", *arguments)):
-        if not ("=" in word or word.startswith(("-", "~")) or before.startswith("-")):
-            raise UserError(f"{word!r} is no setting; settings are written as key=value")
-    try:
-        settings = [a for a in arguments if "=" in a or a.startswith("~")]
-        parsed = OverridesParser.create().parse_overrides(settings)
-    except HydraException as error:
-        raise UserError(f"the command line cannot be read: {first_line(error)}") from error
-    several = {"-m", "--multirun"} & set(arguments)
-    several |= {word for word in arguments if word.startswith(("sweep=", "hydra.mode="))}
-    for override in parsed:
-        if override.is_sweep_override() and not several:
-            raise UserError(
-                f"{override.input_line}: a list is written in brackets, [a,b]; several runs take -m"
-            )
-    return parsed
+def _check_meaning(line: CommandLine, configs: Configs) -> None:
+    choices = [setting for setting in line.settings if _is_group(setting, configs)]
+    for setting in choices:
+        if not setting.is_delete():
+            _check_group(str(setting.key_or_group), setting.value(), configs)
+    chosen = [str(s.input_line) for s in choices if not s.is_sweep_override()]
+    config = configs.compose(chosen)
+    if "task" in config:
+        _check_fit(config, line, configs)
+    keys = dict(_leaves(config))
+    for setting in line.settings:
+        if setting not in choices and not setting.is_force_add():
+            _check_value(setting, keys, configs)
 
 
-def _is_group(override: Override) -> bool:
-    key = str(override.key_or_group)
-    return (CONFIGS / key).is_dir() or key.startswith("hydra/")
+def _is_group(setting: Override, configs: Configs) -> bool:
+    key = str(setting.key_or_group)
+    return key.startswith("hydra/") or configs.is_group(key)
 
 
-def _check_group(group: str, value: Any) -> None:
-    options = sorted(p.stem for p in (CONFIGS / group).glob("[!_]*.yaml"))
+def _check_group(group: str, value: Any, configs: Configs) -> None:
+    options = sorted({*configs.choices(group), *_PLUGINS.get(group, ())})
     for choice in _choices(value):
-        _check_choice(group, choice, options or list(_PLUGINS.get(group, ())))
+        if choice != "null" and not ("/" in choice and _is_config(group, choice, configs)):
+            _check_choice(group, choice, options)
         _check_plugin(group, choice)
 
 
-def _check_value(override: Override, keys: dict[str, Any]) -> None:
-    key = str(override.key_or_group)
-    if override.is_add():
+def _is_config(group: str, choice: str, configs: Configs) -> bool:
+    return configs.repository.config_exists(f"{group}/{choice}")
+
+
+def _check_value(setting: Override, keys: dict[str, Any], configs: Configs) -> None:
+    key = str(setting.key_or_group)
+    if setting.is_add():
         if key in keys:
             raise UserError(f"+{key}: this key is there already; leave out the plus")
         return
-    groups = [p.name for p in CONFIGS.iterdir() if p.is_dir()]
     try:
-        closest(key, [*keys, *groups], what="key")
+        closest(key, [*keys, *configs.groups()], what="key")
     except UserError as error:
         if not key.startswith("rows."):
             raise
         hint = f"what a row does not say yet is added by +{key}=..."
         raise UserError(f"{error} ({hint})") from error
-    _check_kind(key, override.value(), keys[key])
+    _check_kind(key, setting.value(), keys[key])
 
 
-def _check_fit(config: DictConfig) -> None:
-    """Refuse a model or a data set of another kind of task: detectors go with boxes."""
-    task = config.hydra.runtime.choices.task
-    detects = str(config.task._target_).startswith("efficientdet.")
-    for group, key in (("model", "name"), ("data", "_target_")):
-        if str(config[group][key]).startswith("efficientdet") != detects:
-            cards = [p for p in (CONFIGS / group).glob("[!_]*.yaml")]
-            fitting = sorted(p.stem for p in cards if _is_detection(group, p) == detects)
+def _check_fit(config: DictConfig, line: CommandLine, configs: Configs) -> None:
+    """Refuse a model or data of another task; what no task knows may fit any."""
+    choices = config.hydra.runtime.choices
+    task = _task(choices.task, config)
+    groups: tuple[Literal["model", "data"], ...] = ("model", "data")
+    for group in groups:
+        if task is None or not isinstance(config.get(group), DictConfig):
+            continue
+        settings = _plain(config[group])
+        given = line.value(f"{group}._target_") or settings.get("_target_")
+        if given is not None:
+            settings["_target_"] = moved(given)
+        others = (find_task(name) for name in task_names() if name != task.name)
+        if not task.fits(group, settings) and any(t.fits(group, settings) for t in others):
+            fitting = [
+                name
+                for name in configs.choices(group)
+                if task.fits(group, _card(configs.repository, group, name))
+            ]
             raise UserError(
-                f"{group}={config.hydra.runtime.choices[group]} does not fit task={task}, which "
+                f"{group}={choices[group]} does not fit task={choices.task}, which "
                 f"takes {', '.join(fitting)}"
             )
 
 
-def _is_detection(group: str, card: Path) -> bool:
-    """Return whether a card leads to detection, by the base card it names."""
-    text = card.read_text(encoding="utf-8")
-    return "_efficientdet" in text if group == "model" else "_detection" in text
+def _task(choice: str, config: DictConfig) -> Task | None:
+    """Return the task of a configuration; None if no installed one has its Lightning module."""
+    if choice in task_names():
+        return find_task(choice)
+    target = str(config.task.get("_target_"))
+    return next((t for t in map(find_task, task_names()) if t.module == target), None)
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    """Return keys and values, resolved as far as that needs no other group."""
+    found: dict[str, Any] = {}
+    for key in config:
+        try:
+            value = config[key]
+        except OmegaConfBaseException:
+            node: Any = config._get_node(key)
+            value = node._value()
+        found[str(key)] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    return found
+
+
+def _card(repository: ConfigRepository, group: str, choice: str) -> dict[str, Any]:
+    """Return the keys and values of a choice as its files have them, its bases' among them."""
+    loaded = repository.load_config(f"{group}/{choice}")
+    if loaded is None:
+        return {}
+    card: dict[str, Any] = {}
+    for default in loaded.defaults_list or ():
+        if isinstance(default, ConfigDefault) and default.path not in (None, "_self_"):
+            card |= _card(repository, group, str(default.path))
+    own: Any = OmegaConf.to_container(loaded.config, resolve=False)
+    in_place = loaded.header.get("package") != "_global_"
+    return card | ((own if in_place else own.get(group)) or {})
 
 
 def _choices(value: Any) -> list[str]:

@@ -1,22 +1,25 @@
 """Runs' folders as other tools take them: ``weights=<folder>``."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from compound.cli.help import CONFIGS
+from compound.cli.calls import current_call
+from compound.cli.configs import CommandLine
+from compound.cli.moved import moved, rename_targets
 from compound.errors import UserError
+from compound.task import find_task, task_names
 
 log = logging.getLogger(__name__)
 
 # For public weights, see the README.
 WORDS = ("imagenet", "package", "coco", "advprop")
 
+# Verbs that take a run's network and data as it has settled them.
+_AS_TRAINED = ("average", "evaluate", "export")
 # What a run has settled; its weights are of no use to another network.
 _SETTLED = ("task", "model", "backbone", "backbone_weights", "optim", "freeze", "progressive")
 
@@ -53,15 +56,22 @@ def checkpoint_of(run: Path) -> Path:
     )
 
 
-def implied(arguments: Sequence[str]) -> list[str]:
-    """Return the task that a command line leaves to the run it names, as an override."""
-    given = dict(word.split("=", 1) for word in arguments if "=" in word)
-    run = run_of(given.get("weights", ""))
-    if run is None or "task" in given or not run.joinpath("config.yaml").is_file():
+def implied(line: CommandLine) -> list[str]:
+    """Return the task that a command line leaves to the first run it names, as an override."""
+    if line.verb not in _AS_TRAINED or line.value("task") is not None:
         return []
-    target = str(OmegaConf.select(_config(run), "task._target_"))
-    cards = {str(OmegaConf.load(p).task._target_): p.stem for p in CONFIGS.glob("task/*.yaml")}
-    return [f"task={cards[target]}"] if target in cards else []
+    weights = line.value("weights")
+    runs = map(run_of, weights if isinstance(weights, list) else [weights])
+    run = next((run for run in runs if run is not None), None)
+    return [] if run is None else _task_override(run)
+
+
+def _task_override(run: Path) -> list[str]:
+    """Return the override of a run's task; nothing where its folder does not say."""
+    if not run.joinpath("config.yaml").is_file():
+        return []
+    module = moved(OmegaConf.select(_config(run), "task._target_"))
+    return [f"task={name}" for name in task_names() if find_task(name).module == module]
 
 
 def as_trained(config: DictConfig) -> DictConfig:
@@ -76,8 +86,9 @@ def as_trained(config: DictConfig) -> DictConfig:
     if run is None:
         return config
     told, checkpoint = _config(run), checkpoint_of(run)
-    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    names = implied([f"weights={run}"])
+    rename_targets(told, source=str(run / "config.yaml"))
+    overrides = OverridesParser.create().parse_overrides(list(current_call().overrides))
+    names = _task_override(run)
     for override in overrides:
         top = str(override.key_or_group).partition(".")[0]
         inner = str(override.key_or_group).startswith(("task.predict", "task.evaluation"))

@@ -5,17 +5,27 @@ import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from compound.cli.calls import current_call
 from compound.cli.doctor import log_fast_checks
-from compound.cli.launch import in_multirun
 from compound.cli.runs import pictures_of
 from compound.cli.tuning import begin, find_batch, find_rate
-
-if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
+from compound.errors import UserError, closest
+from compound.profiling.memory import keep_memory
+from compound.report.run import try_report
+from compound.tracking.trackers import FailSafe
+from compound.training.resume import check_resumable
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +36,6 @@ def train(config: DictConfig) -> float | None:
     Returns:
         The best score of the validation, which a sweep looks at; None if there was none.
     """
-    import pytorch_lightning as pl
-
-    from compound.errors import UserError
-    from compound.profiling.memory import keep_memory
-
     if _is_first() and (folder := Path(config.paths.output_dir)).joinpath("checkpoints").exists():
         raise UserError(f"{folder} holds a run already; give hydra.run.dir another folder")
     check_trainer(config.trainer)
@@ -56,19 +61,13 @@ def train(config: DictConfig) -> float | None:
     score = _scored(config, trainer, module, data)
     if config.report and trainer.is_global_zero:
         _report(config, trainer, module, data)
-    if score is None and in_multirun():
+    if score is None and current_call().multirun:
         raise UserError("this run has no score, so a sweep cannot count it; see the line above")
     return score
 
 
 def _built(config: DictConfig) -> tuple[Any, Any, list[Any]]:
     """Return the data, the module and the callbacks, having looked at all of them."""
-    import torch
-    from hydra.utils import instantiate
-
-    from compound.errors import UserError, closest
-    from compound.training.resume import check_resumable
-
     data = instantiate(config.data)
     if config.overfit is not None:
         data.overfit(config.overfit)
@@ -88,21 +87,16 @@ def _built(config: DictConfig) -> tuple[Any, Any, list[Any]]:
             log_fast_checks(data, module)
         else:
             log.info("%d training pictures, not augmented, and scored on the same", config.overfit)
-    if in_multirun():
+    if current_call().multirun:
         _check_devices(instantiate(config.trainer, logger=False, profiler=None))
     return data, module, callbacks
 
 
-def _started(config: DictConfig, callbacks: list[Any]) -> "Trainer":
+def _started(config: DictConfig, callbacks: list[Any]) -> Trainer:
     """Return the trainer; its folder and its trackers know the whole configuration then.
 
     Nothing is written before all of the configuration has proved sound.
     """
-    from hydra.utils import instantiate
-    from pytorch_lightning.loggers import CSVLogger
-
-    from compound.tracking.trackers import FailSafe
-
     loggers = [
         logger if isinstance(logger, CSVLogger) else FailSafe(logger)
         for logger in map(instantiate, config.logger.values())
@@ -118,7 +112,7 @@ def _started(config: DictConfig, callbacks: list[Any]) -> "Trainer":
     return trainer
 
 
-def _scored(config: DictConfig, trainer: "Trainer", module: Any, data: Any) -> float | None:
+def _scored(config: DictConfig, trainer: Trainer, module: Any, data: Any) -> float | None:
     """Return the best score, if there is one; score a test split with the weights that have it."""
     checkpoint: Any = trainer.checkpoint_callback
     if checkpoint.best_model_score is None:
@@ -137,10 +131,8 @@ def _scored(config: DictConfig, trainer: "Trainer", module: Any, data: Any) -> f
     return score
 
 
-def _report(config: DictConfig, trainer: "Trainer", module: Any, data: Any) -> None:
+def _report(config: DictConfig, trainer: Trainer, module: Any, data: Any) -> None:
     """Write ``report.html``."""
-    from compound.report.run import try_report
-
     path = try_report(
         Path(config.paths.output_dir),
         title=f"{config.model.name} on {Path(pictures_of(config)).name}",
@@ -155,8 +147,6 @@ def _report(config: DictConfig, trainer: "Trainer", module: Any, data: Any) -> N
 
 def _is_first() -> bool:
     """Return whether this is the first process of the run."""
-    from pytorch_lightning.utilities import rank_zero_only
-
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
@@ -179,13 +169,11 @@ def _prepare(callbacks: Iterable[Any], config: DictConfig, module: Any, data: An
             callback.prepare(module, data, max_epochs=epochs, max_steps=steps)
 
 
-def _check_devices(trainer: "Trainer") -> None:
+def _check_devices(trainer: Trainer) -> None:
     """Refuse several processes a run where several runs are asked for.
 
     Lightning starts the others with the same command line, and each would begin all runs anew.
     """
-    from compound.errors import UserError
-
     environment = getattr(trainer.strategy, "cluster_environment", None)
     external = environment is not None and environment.creates_processes_externally
     if trainer.world_size > 1 and not external:
@@ -196,7 +184,7 @@ def _check_devices(trainer: "Trainer") -> None:
 
 
 @contextmanager
-def _signals_told(trainer: "Trainer | None" = None) -> Iterator[None]:
+def _signals_told(trainer: Trainer | None = None) -> Iterator[None]:
     """After a signal leave with 128 and its number, and say how to go on.
 
     Without a trainer nothing has begun yet.
@@ -204,9 +192,6 @@ def _signals_told(trainer: "Trainer | None" = None) -> Iterator[None]:
     Lightning would leave with 1 after Ctrl-C, and as if all were done after SIGTERM. Only the first
     process tells: Lightning kills it as soon as another one ends with an error.
     """
-    from pytorch_lightning.callbacks import ModelCheckpoint
-    from pytorch_lightning.utilities.exceptions import SIGTERMException
-
     try:
         yield
     except SystemExit as stopped:
@@ -235,8 +220,6 @@ def check_trainer(trainer: DictConfig) -> None:
     Raises:
         UserError: one of them is no whole number, or too small.
     """
-    from compound.errors import UserError
-
     for key in ("max_epochs", "accumulate_grad_batches", "check_val_every_n_epoch"):
         value = trainer[key]
         if value is not None and (not isinstance(value, int) or value < 1):
