@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from compound.task import Card, Control, Exporter, Format, Predictor, Settings, Task
+from efficientdet.specs import DetSpec
 
 if TYPE_CHECKING:
     from compound.doctor.diagnosis import Diagnosis, Options
@@ -28,7 +29,7 @@ class Detection(Task):
 
     def owns(self, metadata: Settings) -> bool:
         """Return whether a file of version 0.1 holds a detector, which has a BiFPN."""
-        return "fpn_cells" in metadata.get("model", {})
+        return DetSpec.stored(metadata) is not None
 
     def create(self, model: Any) -> Any:
         """Build a detector; see `efficientdet.create_model`."""

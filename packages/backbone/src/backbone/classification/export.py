@@ -12,10 +12,9 @@ from backbone.classification.predictor import Guesses, classify, guess
 from backbone.efficientnet import EfficientNet
 from backbone.specs import NetSpec
 from compound.data.sources import Picture
-from compound.errors import UserError
 from compound.export.folding import fold
 from compound.export.program import Program, sizes, trace
-from compound.export.runtime import Opened, open_program
+from compound.export.runtime import Opened, check_task, open_program
 from compound.weights import metadata_of
 
 # Of the trunk's last level.
@@ -76,11 +75,10 @@ def load_exported(path: str | Path) -> "ExportedClassifier":
     """Open an exported classifier, ``.onnx``, ``.xml`` or ``.pt2``.
 
     Raises:
-        UserError: see `open_program`; or it is a detector.
+        UserError: see `open_program`; or it is of another task.
     """
     opened = open_program(path)
-    if "stages" not in opened.metadata["model"]:
-        raise UserError(f"{path} is a detector; open it by efficientdet.load_exported")
+    check_task(opened, ExportedClassifier.task, path)
     return ExportedClassifier(opened)
 
 
@@ -95,6 +93,8 @@ class ExportedClassifier:
         class_names: names of the classes, where they are known.
         mean: zeros ``(C, 1, 1)``: preprocessing is part of the program.
     """
+
+    task = "cls"
 
     def __init__(self, opened: Opened) -> None:
         self.run, told = opened

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from backbone.specs import NetSpec
 from compound.task import Card, Exporter, Format, Predictor, Settings, Task
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Classification(Task):
 
     def owns(self, metadata: Settings) -> bool:
         """Return whether a file of version 0.1 holds a classifier, which has stages."""
-        return "stages" in metadata.get("model", {})
+        return NetSpec.stored(metadata) is not None
 
     def load(self, path: str | Path) -> Any:
         """Rebuild a classifier; see `backbone.load_model`."""

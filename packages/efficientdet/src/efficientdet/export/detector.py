@@ -10,7 +10,7 @@ from torch import Tensor
 from compound.data.sources import Picture
 from compound.errors import UserError
 from compound.export.program import check_size
-from compound.export.runtime import Opened, open_program
+from compound.export.runtime import Opened, check_task, open_program
 from efficientdet.anchors import known_anchors
 from efficientdet.export import suppress as _  # noqa: F401  PyTorch finds its operator
 from efficientdet.postprocess import Detections, postprocess
@@ -28,11 +28,10 @@ def load_exported(
         image_size: see `ExportedDetector`.
 
     Raises:
-        UserError: see `open_program`; or it is a classifier, or takes no such size.
+        UserError: see `open_program`; or it is of another task, or takes no such size.
     """
     opened = open_program(path)
-    if "fpn_cells" not in opened.metadata["model"]:
-        raise UserError(f"{path} is a classifier; open it by backbone.load_exported")
+    check_task(opened, ExportedDetector.task, path)
     return ExportedDetector(opened, image_size=image_size)
 
 
@@ -53,6 +52,8 @@ class ExportedDetector:
     Raises:
         UserError: the program does not take this size.
     """
+
+    task = "det"
 
     def __init__(self, opened: Opened, *, image_size: int | Sequence[int] | None = None) -> None:
         self.run, told = opened
