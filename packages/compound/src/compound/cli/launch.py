@@ -69,7 +69,7 @@ def spec(table_name: str, name: str, field: str) -> Any:
 
 
 def recipe(function: str, *arguments: Any) -> Any:
-    """Resolve ``${recipe:package.module.function,argument,...,field}``: a field of what it returns."""
+    """Resolve ``${recipe:package.module.function,argument,...,field}``: a field of its result."""
     home, _, name = function.rpartition(".")
     *given, field = arguments
     value = getattr(getattr(import_module(home), name)(*given), field)
