@@ -98,7 +98,7 @@ def test_a_primary_configuration_of_ones_own(
               ["hydra.searchpath=[pkg://no_such_package]"], ["hydra.searchpath=nowhere"]]
 )  # fmt: skip
 def test_places_that_do_not_exist(words: list[str]) -> None:
-    with pytest.raises(UserError, match="nowhere|no_such_package"):
+    with pytest.raises(UserError, match=r"nowhere|no_such_package"):
         check_overrides("train", words)
 
 

@@ -59,7 +59,7 @@ def create_model(
     model = Regressor(spec, num_classes=num_classes)
     model.class_names = None if class_names is None else tuple(class_names)
     if found is not None:
-        model.load_report = fill(model, found, class_names=class_names)
+        fill(model, found)
     return model
 
 

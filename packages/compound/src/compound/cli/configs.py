@@ -101,8 +101,9 @@ def parse(verb: str, arguments: Sequence[str]) -> CommandLine:
     """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]
-    # A setting may begin with the letters of no flag, so that only flags have dashes.
     flags = parser.parse_intermixed_args(list(arguments))
+    if flags.experimental_rerun:
+        raise UserError("--experimental-rerun: give ckpt_path=<a run's last.ckpt> instead")
     grammar = OverridesParser.create()
     settings = tuple(_setting(grammar, word) for word in flags.overrides)
     flags.overrides = [str(setting.input_line) for setting in settings]

@@ -48,7 +48,7 @@ def rename_targets(config: DictConfig, *, source: str) -> None:
     if found:
         old, new = next(iter(found.items()))
         others = f" (and {len(found) - 1} other old names)" if len(found) > 1 else ""
-        log.warning("%s: %s is now %s%s; use the new name", source, old, new, others)
+        log.warning("%s: %s is now %s%s", source, old, new, others)
 
 
 def _rename(node: DictConfig | ListConfig, found: dict[str, str]) -> None:
