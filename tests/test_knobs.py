@@ -82,7 +82,7 @@ def test_debug_goes_through_all_of_a_run_with_the_batch_that_fits(tmp_path: Path
     assert (config.trainer.detect_anomaly, config.trainer.limit_val_batches) == (True, 1)
     # Ten steps of an epoch of 24 pictures have 2 pictures each.
     assert "data.batch_size=2 takes" in told
-    assert "a picture; more would leave an epoch fewer than 10 steps" in told
+    assert " GiB; more would leave an epoch fewer than 10 steps" in told
     assert config.data.batch_size == 2
 
 

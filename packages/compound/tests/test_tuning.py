@@ -59,7 +59,7 @@ class Data(EpochData):
 class Weighed:
     """In place of the process's memory, which other tests leave in pieces: 16 MiB a picture."""
 
-    most = 0
+    most = largest = 0
 
     def begin_anew(self) -> None:
         Weighed.most = 0
@@ -85,6 +85,7 @@ class Parabola(pl.LightningModule):
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         torch.rand(1)  # as stochastic depth draws
         Weighed.most = max(Weighed.most, len(batch))
+        Weighed.largest = max(Weighed.largest, len(batch))
         self.seen.append([layer.weight.item() for layer in self.model])
         return torch.stack([0.5 * layer.weight.square().sum() for layer in self.model]).sum()
 
@@ -175,6 +176,7 @@ def fit(monkeypatch: pytest.MonkeyPatch, folder: Path, *, free: int, pictures: i
     module = Parabola()
     monkeypatch.setattr(batch_size, "available", lambda: free)
     monkeypatch.setattr(batch_size, "Peak", lambda _: Weighed())
+    Weighed.largest = 0
     before = module.state_dict(), torch.get_rng_state()
     found = largest_batch(module, Data(pictures), trainer, folder=folder)
     assert torch.equal(torch.get_rng_state(), before[1])
@@ -186,10 +188,14 @@ def fit(monkeypatch: pytest.MonkeyPatch, folder: Path, *, free: int, pictures: i
 def test_the_largest_batch_fits_and_leaves_steps(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # 80 % of 2 GiB are 102 pictures of 16 MiB.
-    found = fit(monkeypatch, tmp_path, free=2**31)
-    assert found.size == 64
-    assert "16 MiB a picture; twice as many would not fit into the 1." in found.reason
+    # 80 % of 0.25 GiB are 12 pictures of 16 MiB; 16 are not tried, as they could take 0.25 GiB.
+    found = fit(monkeypatch, tmp_path, free=2**28)
+    assert found.size == 8
+    assert Weighed.largest == 8
+    assert found.reason.startswith("0.1 GiB; twice as many would not fit into the 0.")
+    found = fit(monkeypatch, tmp_path, free=2**40)
+    assert found.size == Weighed.largest == batch_size.CPU_MOST
+    assert found.reason == "0.5 GiB; a CPU gains nothing from more"
     # Ten steps of an epoch of 100 pictures have ten pictures each.
     found = fit(monkeypatch, tmp_path, free=2**40, pictures=100)
     assert found.size == 8

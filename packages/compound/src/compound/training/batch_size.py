@@ -4,7 +4,6 @@ import gc
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,9 @@ MARGIN = 0.2
 SMALLEST = 2
 # Steps that an epoch keeps: a rate that follows the batch cannot make up for fewer.
 EPOCH_STEPS = 10
-# A CPU has no error of a full memory, only the kernel's killer: what is larger than the third size
-# is foreseen, once twice the pictures have taken so many bytes more.
-_MEASURED, _VISIBLE = 3, 2**26
+# A CPU has no error of a full memory, only the kernel's killer, and gains nothing from larger
+# batches than this.
+CPU_MOST = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class Fit:
 
     Attributes:
         size: pictures of a batch.
-        reason: what a batch takes, what there is, and why it is no larger.
+        reason: what a batch takes, and why it is no larger.
     """
 
     size: int
@@ -43,7 +42,9 @@ class Fit:
 def largest_batch(module: Any, data: EpochData, new_trainer: NewTrainer, *, folder: Path) -> Fit:
     """Try batches that double, up to what fits and leaves an epoch its steps.
 
-    Of a progressive training the last stage is tried.
+    A GPU's memory may run full. On a CPU a batch is tried only if twice the memory of the one
+    before is free, and none is larger than `CPU_MOST`. Of a progressive training the last stage is
+    tried.
 
     Args:
         module: of any task, not trained yet.
@@ -60,10 +61,13 @@ def largest_batch(module: Any, data: EpochData, new_trainer: NewTrainer, *, fold
         _check(trainer, device)
         most = data.num_pictures("train") // (EPOCH_STEPS * trainer.accumulate_grad_batches)
     most = max(SMALLEST, 2 ** int(math.log2(max(1, most))))
+    limit = f"more would leave an epoch fewer than {EPOCH_STEPS} steps"
+    if device == "cpu" and most > CPU_MOST:
+        most, limit = CPU_MOST, "a CPU gains nothing from more"
     before, peak = resident(), Peak(device)
     taken: dict[int, float] = {}
     size, room = SMALLEST, math.inf
-    while size <= most and not (device == "cpu" and _suffices(taken, room)):
+    while size <= most and not (device == "cpu" and 2 * taken.get(size // 2, 0.0) > room):
         peak.begin_anew()
         with trial(module, data, new_trainer, folder) as tried:
             watch = _Room(device, before)  # Lightning ties it to its module
@@ -77,7 +81,7 @@ def largest_batch(module: Any, data: EpochData, new_trainer: NewTrainer, *, fold
         if taken[size] > room:
             break
         size *= 2
-    return _judged(taken, room, most)
+    return _judged(taken, room, most, limit)
 
 
 class _Room(pl.Callback):
@@ -139,36 +143,18 @@ def _steps(tried: Trial, size: int, watch: _Room) -> bool:
     return True
 
 
-def _suffices(taken: Mapping[int, float], room: float) -> bool:
-    """Return whether larger batches can be foreseen, or might be the last."""
-    if not taken:
-        return False
-    *_, last = taken.values()
-    seen = len(taken) >= _MEASURED and last - taken[max(taken) // 2] >= _VISIBLE
-    return seen or 2 * last > room
-
-
-def _judged(taken: Mapping[int, float], room: float, most: int) -> Fit:
+def _judged(taken: Mapping[int, float], room: float, most: int, limit: str) -> Fit:
     fitting = {size: used for size, used in taken.items() if used <= room}
     if not fitting:
         raise UserError(
             f"data.batch_size=auto: {SMALLEST} pictures do not fit into the {_gib(room)} that may "
             "be taken; choose a smaller network or model.image_size, or task.recompute"
         )
-    largest = max(fitting)
-    slopes = [(fitting[b] - fitting[a]) / (b - a) for a, b in pairwise(fitting)]
-    slope = max(slopes, default=fitting[largest] / largest)
-
-    def needed(size: int) -> float:
-        return taken.get(size, fitting[largest] + slope * (size - largest))
-
-    size = largest
-    while 2 * size <= most and needed(2 * size) <= room:
-        size *= 2
-    why = f"twice as many would not fit into the {_gib(room)} that may be taken"
-    if 2 * size > most:
-        why = f"more would leave an epoch fewer than {EPOCH_STEPS} steps"
-    return Fit(size, f"{_gib(needed(size))}, {slope / 2**20:.0f} MiB a picture; {why}")
+    size = max(fitting)
+    reason = f"twice as many would not fit into the {_gib(room)} that may be taken"
+    if size == most:
+        reason = limit
+    return Fit(size, f"{_gib(fitting[size])}; {reason}")
 
 
 def _gib(size: float) -> str:
