@@ -1,15 +1,17 @@
+# /// script
+# requires-python = "==3.11.*"
+# dependencies = [
+#     "neural-structured-learning==1.4.0", "numpy==1.26.4", "opencv-python-headless==4.10.0.84",
+#     "pycocotools", "pyyaml", "setuptools<81", "tensorflow-addons==0.23.0",
+#     "tensorflow-cpu==2.15.1", "tensorflow-hub", "tensorflow-model-optimization",
+# ]
+# ///
 """Record what Google's TensorFlow code computes, small enough for the repository.
 
 The networks are whole: their weights are drawn by the name of each variable (`drawn`), so that
-nobody has to keep them. Run it beside a clone of google/automl (recorded at 6a54c87), in an
-environment of its own, as the official code needs an old TensorFlow:
-
-    uv run --no-project --python 3.11 --with tensorflow-cpu==2.15.1 --with "numpy<2" \\
-        --with tensorflow-addons --with neural-structured-learning --with tensorflow-model-optimization --with tensorflow-hub \\
-        --with pyyaml --with opencv-python-headless==4.10.0.84 --with pycocotools \\
-        benchmarks/official_case.py AUTOML
-
-`tests/test_official_case.py` compares ours with the files.
+nobody has to keep them. ``uv run --script benchmarks/official_case.py AUTOML`` runs the official
+code in the clone of google/automl at AUTOML (recorded at 6a54c87) in an environment of its own,
+as it needs an old TensorFlow. `tests/test_official_case.py` compares ours with the files.
 """
 
 import sys

@@ -19,8 +19,10 @@ from compound.weights.files import Content
 from compound.weights.tensorflow import to_torch
 
 TOLERANCE = 1e-4
-QUICK = {"efficientnetv2_s", *(f"efficientnetv2_b{i}" for i in range(4)),
-         *(f"efficientnet_b{i}" for i in range(4)), *(f"efficientnet_lite{i}" for i in range(5))}  # fmt: skip
+QUICK = {
+    *(f"efficientnet_{name}" for name in ("b0", "b1", "b2", "b3", "lite0", "lite2", "lite4")),
+    *(f"efficientnetv2_{name}" for name in ("b0", "b1", "b3", "s")),
+}
 
 
 def sampled(names: Iterable[str]) -> list:
