@@ -230,7 +230,7 @@ class EfficientDetModule(pl.LightningModule):
         if (score := monitored(self.trainer, scores.metrics, "mAP")) > self.best_score:
             self.best_score = score
             self.class_ap = scores.class_ap
-            if self.trainer.is_global_zero:
+            if results is not None:
                 self.results["val"] = results
                 folder = Path(self.trainer.default_root_dir)
                 write_results(folder / "predictions.json", results.rows)
@@ -240,12 +240,12 @@ class EfficientDetModule(pl.LightningModule):
         """Score the test split."""
         scores, results = self._score("test")
         self.class_ap = scores.class_ap
-        if self.trainer.is_global_zero:
+        if results is not None:
             self.results["test"] = results
             folder = Path(self.trainer.default_root_dir)
             write_class_ap(folder / "class_ap_test.csv", self.class_ap)
 
-    def _score(self, split: str) -> tuple[CocoScores, Results]:
+    def _score(self, split: str) -> tuple[CocoScores, Results | None]:
         assert self._evaluator is not None
         scores, results = self._evaluator.evaluate()
         # Every process has the same scores; there is nothing to reduce.
@@ -258,8 +258,7 @@ class EfficientDetModule(pl.LightningModule):
         split = next(reversed(self.results), None)
         if split is None:
             return [never_scored()]
-        found = self.results[split]
-        return detector_sections(found, data.splits[split], self.evaluation, split=split)
+        return detector_sections(self.results[split], data.splits[split], split=split)
 
     def sample_shots(self, data: DetectionData, count: int) -> list[Shot]:
         """Return training pictures as the network sees them."""
