@@ -19,8 +19,8 @@ from compound.report.page import (
     Table,
     Text,
     share,
+    shot,
 )
-from compound.report.shots import shot
 from efficientdet.data.dataset import Sample, open_picture
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.evaluation.breakdown import KINDS
