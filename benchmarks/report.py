@@ -17,7 +17,7 @@ from PIL import Image
 
 from compound.report.page import write_page
 from efficientdet.data.index import AnnotationIndex
-from efficientdet.evaluation.evaluator import EvaluationOptions, Results
+from efficientdet.evaluation.evaluator import CocoEvaluator
 from efficientdet.report import detector_sections
 
 PICTURES, OBJECTS, CLASSES, DETECTIONS = 5_000, 36_781, 80, 100
@@ -27,9 +27,10 @@ WIDTH, HEIGHT = 640, 480
 def main() -> None:
     """Draw, write, open."""
     with tempfile.TemporaryDirectory() as folder:
-        index, results = drawn(Path(folder))
+        index, rows = drawn(Path(folder))
         began = time.perf_counter()
-        sections = detector_sections(results, index, EvaluationOptions(), split="val")
+        results = CocoEvaluator(index).scored(rows, index.image_ids)
+        sections = detector_sections(results, index, split="val")
         analysed = time.perf_counter()
         page = Path(folder, "report.html")
         write_page(page, title="COCO's size", summary="drawn", sections=sections)
@@ -49,7 +50,7 @@ def main() -> None:
         print(f"{name:<18} {value}")
 
 
-def drawn(folder: Path) -> tuple[AnnotationIndex, Results]:
+def drawn(folder: Path) -> tuple[AnnotationIndex, np.ndarray]:
     """Return a split, and detections of which a part are its objects, moved a little."""
     rng = np.random.default_rng(0)
     names = [f"{i}.jpg" for i in range(8)]
@@ -86,7 +87,7 @@ def drawn(folder: Path) -> tuple[AnnotationIndex, Results]:
         rng.uniform(10, 60, (rest, 2)), rng.beta(1, 12, rest), rng.integers(1, CLASSES + 1, rest),
     ])  # fmt: skip
     rows = np.concatenate([near, far])
-    return index, Results(ids, rows[np.argsort(rows[:, 0], kind="stable")])
+    return index, rows[np.argsort(rows[:, 0], kind="stable")]
 
 
 def opening_seconds(page: Path) -> float | None:

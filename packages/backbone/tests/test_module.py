@@ -151,7 +151,7 @@ def test_scores_are_what_they_say(tmp_path: Path) -> None:
     assert found["val/top5"] == pytest.approx(5 / 7)
     expected = F.cross_entropy(logits, torch.arange(7)).item()
     assert found["val/loss"] == pytest.approx(expected, rel=1e-5)
-    ranking = module.rankings["val"]
+    ranking = module.results["val"]
     assert ranking.truth.tolist() == list(range(7))
     # Class 0 is ranked first for every picture.
     assert ranking.labels[:, 0].tolist() == [0, 0, 0, 0, 0, 0, 0]

@@ -21,8 +21,7 @@ from compound.doctor.balance import balance_findings
 from compound.doctor.diagnosis import Options
 from compound.doctor.files import file_findings, look_at, look_through, orientation_of, spread
 from compound.doctor.findings import Finding, line, lines, ordered, passes, tally
-from compound.doctor.hashes import hashes_of
-from compound.doctor.near_duplicates import NEAR, NEAR_DIFFERENCE, find_twins, group
+from compound.doctor.near_duplicates import NEAR, NEAR_DIFFERENCE, find_twins, group, hashes_of
 from compound.errors import UserError
 
 ERROR = Finding(

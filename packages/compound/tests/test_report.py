@@ -22,9 +22,9 @@ from compound.report.page import (
     Section,
     Table,
     Text,
+    shot,
     write_page,
 )
-from compound.report.shots import shot
 from compound.report.training import read_metrics, training_section
 
 

@@ -25,14 +25,19 @@ def guesses(index: AnnotationIndex) -> Results:
     wrong = rng.random(len(rows)) < 0.3
     labels = (index.labels + wrong) % len(index.class_names)
     rows[:, 6] = index.category_ids[labels]
-    return Results(index.image_ids, rows)
+    return scored(index, rows)
+
+
+def scored(index: AnnotationIndex, rows: np.ndarray) -> Results:
+    options = EvaluationOptions(backend="pycocotools")
+    return CocoEvaluator(index, options).scored(rows, index.image_ids)
 
 
 def test_charts_say_what_the_score_does(shapes: dict[str, AnnotationIndex]) -> None:
-    index, options = shapes["train"], EvaluationOptions(backend="pycocotools")
+    index = shapes["train"]
     results = guesses(index)
-    scores = CocoEvaluator(index, options).score(results.rows, results.image_ids)
-    charts = class_charts(index, results, options)
+    scores = results.scores
+    charts = class_charts(index, results)
 
     table = charts["val/per_class"]
     assert table.columns[:4] == ["name", "objects", "ap", "ap50"]
@@ -71,7 +76,7 @@ def test_curves_of_many_classes_have_fewer_points() -> None:
 
 def test_nothing_found_is_charted_too(shapes: dict[str, AnnotationIndex]) -> None:
     index = shapes["val"]
-    charts = class_charts(index, Results(index.image_ids, np.empty((0, 7))), EvaluationOptions())
+    charts = class_charts(index, scored(index, np.empty((0, 7))))
     assert {row[2] for row in charts["val/per_class"].data} <= {0.0, None}
     assert {row[2] for row in charts["val/precision_recall"].table.data} == {0.0}
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from compound.report.page import Gallery, Heatmap, Numbers, Section, Table, Text
 from efficientdet.data.index import ObjectRecord, PictureRecord, build_index
-from efficientdet.evaluation.evaluator import EvaluationOptions, Results
+from efficientdet.evaluation.evaluator import CocoEvaluator
 from efficientdet.report import detector_sections
 
 NAMES = ("cat", "dog")
@@ -33,9 +33,8 @@ def sections(tmp_path: Path) -> dict[str, Section]:
         [3, 70, 70, 10, 10, 0.7, 1],  # a cat where nothing is; the dog is missed
     ])  # fmt: skip
     (tmp_path / "2.png").unlink()
-    found = detector_sections(
-        Results(index.image_ids, rows), index, EvaluationOptions(), split="test"
-    )
+    results = CocoEvaluator(index).scored(rows, index.image_ids)
+    found = detector_sections(results, index, split="test")
     return {section.title: section for section in found}
 
 

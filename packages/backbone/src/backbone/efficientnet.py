@@ -177,6 +177,11 @@ class EfficientNet(HubMixin, nn.Module):
             preprocessing["std"] = self.std.flatten().tolist()
         return (size, size), preprocessing
 
+    @property
+    def min_image_size(self) -> int:
+        """Return the side of the smallest images that leave the last stage a whole pixel."""
+        return 2 ** max(self.trunk.channels)
+
     def normalize(self, images: Tensor) -> Tensor:
         """Turn pictures ``(B, C, H, W)`` in 0..255 into what `forward` takes."""
         return (images - self.mean) / self.std

@@ -148,7 +148,7 @@ class Task:
     """What the framework asks of a task; only the methods that raise must be overridden.
 
     A task's configuration ``task/<name>.yaml`` names its Lightning module, a subclass of
-    `compound.training.module.TaskModule`, and the data module is a subclass of
+    `compound.training.task_module.TaskModule`, and the data module is a subclass of
     `compound.data.loader.EpochData`.
 
     Attributes:

@@ -17,7 +17,7 @@ from efficientdet.data.datamodule import DetectionData, data_of
 from efficientdet.data.dataset import Batch
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.evaluation.curves import PrecisionRecall, class_rows, precision_recall
-from efficientdet.evaluation.evaluator import CocoEvaluator, EvaluationOptions, Results
+from efficientdet.evaluation.evaluator import Results
 from efficientdet.evaluation.pairs import pair_up
 from efficientdet.module import EfficientDetModule
 from efficientdet.postprocess import Detections
@@ -121,11 +121,9 @@ class DetectorMedia(pl.Callback):
         results = pl_module.results.get("val")
         if results is not None and is_tracked(trainer, WandbLogger):
             index, step = data_of(trainer).splits["val"], trainer.global_step
-            options = pl_module.evaluation
 
             def to_wandb(logger: WandbLogger) -> None:
-                content = class_charts(index, results, options)
-                logger.experiment.log({**content, STEP: step})
+                logger.experiment.log({**class_charts(index, results), STEP: step})
 
             attempt(trainer, WandbLogger, to_wandb)
 
@@ -191,16 +189,12 @@ def _layer(
     return {"box_data": data, "class_labels": dict(enumerate(names))}
 
 
-def class_charts(
-    index: AnnotationIndex, results: Results, options: EvaluationOptions
-) -> dict[str, Any]:
+def class_charts(index: AnnotationIndex, results: Results) -> dict[str, Any]:
     """Return a table of classes and their curves at an IoU of 0.5, as W&B takes them."""
-    _, curves = CocoEvaluator(index, options).curves(results.rows, results.image_ids)
-    most = options.max_detections
-    pairs = pair_up(index, results.rows, results.image_ids, max_detections=most)
+    pairs = pair_up(index, results.rows, results.image_ids, max_detections=results.max_detections)
     return {
-        "val/per_class": table_of(class_rows(pairs, curves)),
-        "val/precision_recall": _curves(precision_recall(curves), index.class_names),
+        "val/per_class": table_of(class_rows(pairs, results.curves)),
+        "val/precision_recall": _curves(precision_recall(results.curves), index.class_names),
     }
 
 

@@ -1,30 +1,22 @@
 """EfficientDet as a Lightning module: ``tools/train.py task=det model=d0``."""
 
 import inspect
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from compound.errors import UserError, closest
 from compound.report.page import Section, Shot
-from compound.report.run import never_scored
-from compound.training.best import monitored
-from compound.training.freeze import freeze as freeze_layers
 from compound.training.optim import OptimRecipe, clip_each
-from compound.training.unreadable import Unreadable
-from compound.weights import metadata_of
+from compound.training.task_module import TaskModule
 from efficientdet.data.datamodule import DetectionData, data_of
 from efficientdet.data.dataset import Batch
 from efficientdet.efficientdet import EfficientDet
 from efficientdet.evaluation.evaluator import (
     CocoEvaluator,
-    CocoScores,
     EvaluationOptions,
     Results,
     write_class_ap,
@@ -41,7 +33,7 @@ from efficientdet.report import detector_sections, sample_shot
 Outputs = tuple[list[Tensor], list[Tensor]]
 
 
-class EfficientDetModule(pl.LightningModule):
+class EfficientDetModule(TaskModule):
     """Wire network, matching, loss and evaluation to Lightning.
 
     Args:
@@ -59,6 +51,10 @@ class EfficientDetModule(pl.LightningModule):
         seed: of what the training itself draws, such as stochastic depth.
     """
 
+    model: EfficientDet
+    main_score = "mAP"
+    shown_scores = ("mAP", "AP50")
+
     def __init__(
         self,
         *,
@@ -74,26 +70,19 @@ class EfficientDetModule(pl.LightningModule):
         channels_last: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.model = create_model(**model, num_classes=len(class_names), class_names=class_names)
-        # All that rebuilding the network takes, as plain values: loads with weights_only.
-        # Trackers have the whole configuration.
-        self.save_hyperparameters(metadata_of(self.model), logger=False)
-        freeze_layers(self.model, freeze)
+        super().__init__(
+            create_model(**model, num_classes=len(class_names), class_names=class_names),
+            optim=optim,
+            batch_size=batch_size,
+            freeze=freeze,
+            channels_last=channels_last,
+            seed=seed,
+        )
         self.model.recompute([recompute] if isinstance(recompute, str) else recompute or ())
-        if channels_last:
-            self.model.to(memory_format=torch.channels_last)
-        self.optim = optim
-        self.batch_size = batch_size
         self.loss = dict(loss or {})
         self.predict_settings = dict(predict or {})
         check_predict(self.predict_settings)
-        self.seed = seed
-        self.unreadable = Unreadable()
         self.class_ap: dict[str, float] = {}
-        self.best_score = -math.inf
-        # What was found in the best epoch and in the test, in the first process.
-        self.results: dict[str, Results] = {}
         self.evaluation = EvaluationOptions(**(evaluation or {}))
         self._evaluator: CocoEvaluator | None = None
 
@@ -108,43 +97,18 @@ class EfficientDetModule(pl.LightningModule):
         """Return the side of the smallest pictures that leave the last level a whole pixel."""
         return 2**self.model.spec.max_level
 
-    def setup(self, stage: str) -> None:
-        """Tell the trainer's data how the network wants to see pictures."""
-        self.inform(data_of(self.trainer))
-
     def inform(self, data: DetectionData) -> None:
         """Tell data what the network takes for no picture: the colour that becomes zero."""
         data.pad_colour = self.model.pad_colour
-
-    def forward(self, images: Tensor) -> Outputs:
-        """Map uint8 pictures ``(B, 3, H, W)`` to class logits and box codes by level."""
-        return self.model(self.model.normalize(images))
-
-    def on_train_epoch_start(self) -> None:
-        """Seed what is random in the network, so that a resumed run draws the same."""
-        torch.manual_seed(self.seed * 2**20 + self.current_epoch * 2**8 + self.global_rank)
-
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Return the loss of a batch."""
-        self.unreadable.note(batch.unreadable)
-        losses = self.losses(*self.train_outputs(batch))
-        for name, loss in losses.items():
-            self.log(
-                f"train/{name}",
-                loss.detach(),
-                prog_bar=name == "loss",
-                batch_size=len(batch.images),
-            )
-        return losses["loss"]
 
     def train_outputs(self, batch: Batch) -> tuple[Outputs, Batch]:
         """Return the outputs for a training batch, and the batch, which has the objects."""
         return self(batch.images), batch
 
-    def losses(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Match anchors with objects; return the ``loss`` and its parts."""
-        targets = assign(self.model.anchors(batch.images), batch.boxes, batch.labels)
-        loss = detection_loss(*outputs, targets, **self.loss)
+    def losses(self, outputs: Outputs, targets: Batch) -> dict[str, Tensor]:
+        """Match anchors with the objects of a batch; return the ``loss`` and its parts."""
+        matched = assign(self.model.anchors(targets.images), targets.boxes, targets.labels)
+        loss = detection_loss(*outputs, matched, **self.loss)
         return {"loss": loss.total, "loss_class": loss.classes, "loss_box": loss.boxes}
 
     def clip(self, max_norm: float) -> None:
@@ -185,10 +149,6 @@ class EfficientDetModule(pl.LightningModule):
             clip_each(self.parameters(), gradient_clip_val)
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    def configure_optimizers(self) -> dict[str, Any]:
-        """Return the optimizer and its per-step schedule."""
-        return self.optim.configure(self.model, self.trainer, batch_size=self.batch_size)
-
     def on_validation_epoch_start(self) -> None:
         """Begin to collect detections."""
         self._collect("val")
@@ -224,50 +184,28 @@ class EfficientDetModule(pl.LightningModule):
 
     test_step = validation_step
 
-    def on_validation_epoch_end(self) -> None:
-        """Score the validation split; keep the best epoch's detections and AP of each class."""
-        scores, results = self._score("val")
-        if (score := monitored(self.trainer, scores.metrics, "mAP")) > self.best_score:
-            self.best_score = score
-            self.class_ap = scores.class_ap
-            if self.trainer.is_global_zero:
-                self.results["val"] = results
-                folder = Path(self.trainer.default_root_dir)
-                write_results(folder / "predictions.json", results.rows)
-                write_class_ap(folder / "class_ap.csv", scores.class_ap)
-
-    def on_test_epoch_end(self) -> None:
-        """Score the test split."""
-        scores, results = self._score("test")
-        self.class_ap = scores.class_ap
-        if self.trainer.is_global_zero:
-            self.results["test"] = results
-            folder = Path(self.trainer.default_root_dir)
-            write_class_ap(folder / "class_ap_test.csv", self.class_ap)
-
-    def _score(self, split: str) -> tuple[CocoScores, Results]:
+    def score(self, split: str) -> tuple[Mapping[str, float], Results | None]:
+        """Return the scores, and in the first process the detections."""
         assert self._evaluator is not None
         scores, results = self._evaluator.evaluate()
-        # Every process has the same scores; there is nothing to reduce.
-        for name, value in scores.metrics.items():
-            self.log(f"{split}/{name}", value, prog_bar=name in ("mAP", "AP50"))
-        return scores, results
+        return scores.metrics, results
 
-    def report(self, data: DetectionData) -> list[Section]:
-        """Return what a report says of the last split that was scored."""
-        split = next(reversed(self.results), None)
-        if split is None:
-            return [never_scored()]
-        found = self.results[split]
-        return detector_sections(found, data.splits[split], self.evaluation, split=split)
+    def keep(self, split: str, results: Results) -> None:
+        """Write AP of each class, and the detections in the validation split."""
+        self.class_ap = results.scores.class_ap
+        folder = Path(self.trainer.default_root_dir)
+        if split == "val":
+            write_results(folder / "predictions.json", results.rows)
+        name = "class_ap.csv" if split == "val" else f"class_ap_{split}.csv"
+        write_class_ap(folder / name, self.class_ap)
+
+    def sections(self, results: Results, data: DetectionData, split: str) -> list[Section]:
+        """Return the sections of a report on detections."""
+        return detector_sections(results, data.splits[split], split=split)
 
     def sample_shots(self, data: DetectionData, count: int) -> list[Shot]:
         """Return training pictures as the network sees them."""
         return [sample_shot(sample, data.splits["train"]) for sample in data.samples(count)]
-
-    def on_fit_end(self) -> None:
-        """Say what could not be used, if anything."""
-        self.unreadable.tell()
 
 
 def check_predict(settings: Mapping[str, Any]) -> None:

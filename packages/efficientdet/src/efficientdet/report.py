@@ -19,14 +19,14 @@ from compound.report.page import (
     Table,
     Text,
     share,
+    shot,
 )
-from compound.report.shots import shot
 from efficientdet.data.dataset import Sample, open_picture
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.evaluation.breakdown import KINDS
 from efficientdet.evaluation.curves import ClassRow
 from efficientdet.evaluation.detections import DetectionAnalysis, analyse
-from efficientdet.evaluation.evaluator import EvaluationOptions, Results
+from efficientdet.evaluation.evaluator import Results
 from efficientdet.evaluation.images import PictureBoxes
 
 # Of the worst pictures, and of the best.
@@ -46,18 +46,15 @@ MEANINGS = {
 }
 
 
-def detector_sections(
-    results: Results, index: AnnotationIndex, options: EvaluationOptions, *, split: str
-) -> list[Section]:
+def detector_sections(results: Results, index: AnnotationIndex, *, split: str) -> list[Section]:
     """Return scores, classes, errors, calibration and pictures of one split.
 
     Args:
-        results: what was found, and in which pictures was looked.
+        results: the detections and their score.
         index: the split.
-        options: how it is scored.
         split: its name.
     """
-    found = analyse(index, results.rows, results.image_ids, options)
+    found = analyse(index, results)
     return [
         Section(f"At a glance: {split}", [_scores(found), *_remarks(found), _threshold(found)]),
         Section("Classes", _classes(found)),

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
-from efficientdet.evaluation.confusion import confusion_matrix
-from efficientdet.evaluation.curves import class_rows, precision_recall
+from efficientdet.evaluation.curves import (
+    DEFAULT_THRESHOLD,
+    average_precision,
+    by_threshold,
+    class_rows,
+    precision_recall,
+)
+from efficientdet.evaluation.detections import confusion_matrix
 from efficientdet.evaluation.evaluator import CocoEvaluator, EvaluationOptions
 from efficientdet.evaluation.pairs import match, match_across_classes, pair_up
-from efficientdet.evaluation.precision import average_precision
-from efficientdet.evaluation.thresholds import DEFAULT_THRESHOLD, by_threshold
 
 
 def test_confusion_by_hand(scene) -> None:
@@ -52,7 +56,8 @@ def test_curves_and_classes_are_the_evaluation_s(drawn, seed: int, part: slice) 
     index, results = drawn(seed)
     image_ids = index.image_ids[part]
     evaluator = CocoEvaluator(index, EvaluationOptions("pycocotools"))
-    scores, curves = evaluator.curves(results, image_ids)
+    found = evaluator.scored(results, image_ids)
+    scores, curves = found.scores, found.curves
     again = evaluator.score(results, image_ids)
     assert str(scores) == str(again)  # nan is not equal to itself
     lines = precision_recall(curves)

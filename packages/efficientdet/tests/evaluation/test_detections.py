@@ -8,13 +8,19 @@ import pytest
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.evaluation.coco_ap import CocoTruth
 from efficientdet.evaluation.detections import DetectionAnalysis, analyse
-from efficientdet.evaluation.evaluator import EvaluationOptions
+from efficientdet.evaluation.evaluator import CocoEvaluator, EvaluationOptions
 
 OPTIONS = EvaluationOptions("pycocotools")
 
 
-def analysed(index: AnnotationIndex, results: np.ndarray) -> DetectionAnalysis:
-    return analyse(index, results, index.image_ids, OPTIONS)
+def analysed(
+    index: AnnotationIndex,
+    rows: np.ndarray,
+    image_ids: np.ndarray | None = None,
+    options: EvaluationOptions = OPTIONS,
+) -> DetectionAnalysis:
+    ids = index.image_ids if image_ids is None else image_ids
+    return analyse(index, CocoEvaluator(index, options).scored(rows, ids))
 
 
 def test_parts_agree(drawn, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +92,7 @@ def test_pictures_by_hand(scene, index_of, rows_of) -> None:
 def test_nothing_found(index_of, rows_of, backend: str) -> None:
     options = EvaluationOptions(backend=backend)  # type: ignore[arg-type]
     index = index_of([(0, 0, 0, False), (0, 30, 0, False), (1, 0, 0, True)])
-    analysis = analyse(index, rows_of([]), index.image_ids, options)
+    analysis = analysed(index, rows_of([]), options=options)
     assert analysis.scores.metrics["mAP"] == 0
     assert analysis.confusion.tolist() == [[0, 0, 2], [0, 0, 0], [0, 0, 0]]
     assert analysis.breakdown.costs["missed"] == 1
@@ -123,7 +129,7 @@ def test_nothing_there(index_of, rows_of) -> None:
 def test_one_class_and_some_pictures(index_of, rows_of) -> None:
     index = index_of([(0, 0, 0, False), (1, 0, 0, False), (1, 30, 0, False)])
     rows = rows_of([(3, 0, 0.9, 7), (8, 0, 0.8, 7), (8, 60, 0.85, 7)])
-    analysis = analyse(index, rows, np.array([8]), OPTIONS)
+    analysis = analysed(index, rows, np.array([8]))
     pictures = analysis.pictures
     assert (pictures.image_ids.tolist(), pictures.rows.tolist()) == ([8], [1])
     assert analysis.num_detections == 2

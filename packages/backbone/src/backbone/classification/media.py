@@ -90,7 +90,7 @@ class ClassifierMedia(pl.Callback):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the best validation's confusions and classes."""
         assert isinstance(pl_module, EfficientNetModule)
-        ranking = pl_module.rankings.get("val")
+        ranking = pl_module.results.get("val")
         if ranking is None or not is_tracked(trainer, WandbLogger):
             return
         names, step = data_of(trainer).class_names, trainer.global_step

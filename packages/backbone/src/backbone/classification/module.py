@@ -1,13 +1,8 @@
 """EfficientNet as a Lightning module: ``tools/train.py task=cls model=b0``."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pytorch_lightning as pl
-import torch
 import torch.nn.functional as F
 from timm.data.mixup import Mixup
 from torch import Tensor, nn
@@ -19,21 +14,16 @@ from backbone.classification.report import classifier_sections
 from backbone.efficientnet import EfficientNet
 from backbone.grad_checkpointing import checkpoint_stages
 from compound.errors import UserError
-from compound.report.page import Section, Shot
-from compound.report.run import never_scored
-from compound.report.shots import shot
+from compound.report.page import Section, Shot, shot
 from compound.training.batch_norm import WARMUP_BATCHES
-from compound.training.best import monitored
-from compound.training.freeze import freeze as freeze_layers
 from compound.training.gather import from_first
 from compound.training.norms import Norm
 from compound.training.optim import OptimRecipe
-from compound.training.unreadable import Unreadable
+from compound.training.task_module import TaskModule
 from compound.visualize import as_rgb
-from compound.weights import metadata_of
 
 
-class EfficientNetModule(pl.LightningModule):
+class EfficientNetModule(TaskModule):
     """Wire network, loss, mixing and scores to Lightning; any classifier, any recipe.
 
     Args:
@@ -55,6 +45,8 @@ class EfficientNetModule(pl.LightningModule):
     model: EfficientNet
     # What `best.ckpt` may be chosen by.
     monitors = ("val/top1", "val/top5")
+    main_score = "top1"
+    shown_scores = ("top1", "loss")
 
     def __init__(
         self,
@@ -72,56 +64,36 @@ class EfficientNetModule(pl.LightningModule):
         compile: bool = False,
         seed: int = 0,
     ) -> None:
-        super().__init__()
         num_classes = len(class_names)
+        super().__init__(
+            model(num_classes=num_classes, class_names=class_names),
+            optim=optim,
+            batch_size=batch_size,
+            freeze=freeze,
+            channels_last=channels_last,
+            seed=seed,
+        )
         self.num_classes = num_classes
-        self.model = model(num_classes=num_classes, class_names=class_names)
-        # All that rebuilding the network takes, as plain values: loads with weights_only.
-        # Trackers have the whole configuration.
-        self.save_hyperparameters(metadata_of(self.model), logger=False)
-        freeze_layers(self.model, freeze)
-        trunk = self.model.trunk
-        checkpoint_stages(trunk, _stages(recompute, len(trunk.stages)))
+        if recompute or recompute == 0:
+            trunk = self.model.trunk
+            checkpoint_stages(trunk, _stages(recompute, len(trunk.stages)))
         _check(self.model, batch_size, label_smoothing, mixup, cutmix)
         if compile and recompute:
             raise UserError("task.compile and task.recompute exclude each other; choose one")
-        if channels_last:
-            self.model.to(memory_format=torch.channels_last)
         self.compile_later = compile
-        self.optim = optim
-        self.batch_size = batch_size
         self.label_smoothing = label_smoothing
         self.alphas = {"mixup": mixup, "cutmix": cutmix}
         self.mix = mixer(mixup, cutmix, label_smoothing, num_classes)
-        self.seed = seed
-        self.unreadable = Unreadable()
-        self.best_score = -math.inf
         self._collector = RankingCollector()
-        # What pictures were taken for in the best epoch and in the test, in the first process.
-        self.rankings: dict[str, Ranking] = {}
 
     @property
     def min_image_size(self) -> int:
-        """Return the side of the smallest pictures that leave the last stage a whole pixel."""
-        return 2 ** max(self.model.trunk.channels)
-
-    def setup(self, stage: str) -> None:
-        """Tell the trainer's data how the weights want to see pictures."""
-        self.inform(data_of(self.trainer))
+        """Return the side of the smallest images that leave the last feature map a whole pixel."""
+        return self.model.min_image_size
 
     def inform(self, data: ClassificationData) -> None:
         """Tell data how the weights want to see pictures."""
         data.preprocessing = self.model.spec.preprocessing
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map uint8 pictures ``(B, C, H, W)`` to logits ``(B, K)``."""
-        return self.model(self.model.normalize(images))
-
-    def on_train_epoch_start(self) -> None:
-        """Seed what is random in the training, so that a resumed run draws the same."""
-        seed = self.seed * 2**20 + self.current_epoch * 2**8 + self.global_rank
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002  timm's mixing draws from it
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Compile in place, which keeps the tensors' names, once the norms' momenta are settled."""
@@ -130,14 +102,6 @@ class EfficientNetModule(pl.LightningModule):
             self.model.compile()
             self.compile_later = False
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        """Return the loss of a batch."""
-        self.unreadable.note(batch.unreadable)
-        losses = self.losses(*self.train_outputs(batch))
-        size = len(batch.images)
-        self.log("train/loss", losses["loss"].detach(), prog_bar=True, batch_size=size)
-        return losses["loss"]
-
     def train_outputs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the logits of a training batch, and its targets: soft ones where it is mixed."""
         images, targets = self.model.normalize(batch.images), batch.labels
@@ -145,22 +109,14 @@ class EfficientNetModule(pl.LightningModule):
             images, targets = self.mix(images, targets)  # soft targets, smoothed
         return self.model(images), targets
 
-    def losses(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def losses(self, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Return the ``loss`` of what `train_outputs` returned."""
         smoothing = self.label_smoothing if self.mix is None else 0.0
-        return {"loss": F.cross_entropy(logits, targets, label_smoothing=smoothing)}
-
-    def clip(self, max_norm: float) -> None:
-        """Clip the norm of all gradients, as Lightning does in a training."""
-        nn.utils.clip_grad_norm_(self.model.parameters(), max_norm)
+        return {"loss": F.cross_entropy(outputs, targets, label_smoothing=smoothing)}
 
     def postprocess(self, logits: Tensor, _: Tensor) -> Tensor:
         """Return the class probabilities of what `forward` returned for pictures."""
         return logits.float().softmax(1)
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """Return the optimizer and its per-step schedule."""
-        return self.optim.configure(self.model, self.trainer, batch_size=self.batch_size)
 
     def validation_step(self, batch: Batch, _: int) -> Mapping[str, Tensor]:
         """Keep what is likeliest; return each picture's loss and class probabilities."""
@@ -176,39 +132,21 @@ class EfficientNetModule(pl.LightningModule):
 
     test_step = validation_step
 
-    def on_validation_epoch_end(self) -> None:
-        """Score the validation split; keep what the best epoch took pictures for."""
-        ranking, scores = self._score("val")
-        if (score := monitored(self.trainer, scores, "top1")) > self.best_score:
-            self.best_score = score
-            self._keep("val", ranking, "predictions.csv")
-
-    def on_test_epoch_end(self) -> None:
-        """Score the test split; keep what its pictures were taken for."""
-        self._keep("test", self._score("test")[0], "predictions_test.csv")
-
-    def _score(self, split: str) -> tuple[Ranking | None, dict[str, float]]:
-        """Return what the first process gathered, and its scores."""
+    def score(self, split: str) -> tuple[Mapping[str, float], Ranking | None]:
+        """Return the scores, and what the first process gathered."""
         ranking = self._collector.gather()
-        scores = from_first({} if ranking is None else scores_of(ranking))
-        # Every process has the same scores; there is nothing to reduce.
-        for name, value in scores.items():
-            self.log(f"{split}/{name}", value, prog_bar=name in ("top1", "loss"))
-        return ranking, scores
+        return from_first({} if ranking is None else scores_of(ranking)), ranking
 
-    def _keep(self, split: str, ranking: Ranking | None, file: str) -> None:
-        if ranking is not None:
-            self.rankings[split] = ranking
-            index = data_of(self.trainer).splits[split]
-            path = Path(self.trainer.default_root_dir, file)
-            write_ranking(path, ranking, index.class_names, index.name)
+    def keep(self, split: str, results: Ranking) -> None:
+        """Write what images were taken for: ``predictions.csv``, of a test ``_test``."""
+        index = data_of(self.trainer).splits[split]
+        name = "predictions.csv" if split == "val" else f"predictions_{split}.csv"
+        path = Path(self.trainer.default_root_dir, name)
+        write_ranking(path, results, index.class_names, index.name)
 
-    def report(self, data: ClassificationData) -> list[Section]:
-        """Return what a report says of the last split that was scored."""
-        split = next(reversed(self.rankings), None)
-        if split is None:
-            return [never_scored()]
-        return classifier_sections(self.rankings[split], data.splits[split], split=split)
+    def sections(self, results: Ranking, data: ClassificationData, split: str) -> list[Section]:
+        """Return the sections of a report on what images were taken for."""
+        return classifier_sections(results, data.splits[split], split=split)
 
     def sample_shots(self, data: ClassificationData, count: int) -> list[Shot]:
         """Return training pictures as the network sees them."""
@@ -217,10 +155,6 @@ class EfficientNetModule(pl.LightningModule):
             for sample in data.samples(count)
             if sample.image is not None
         ]
-
-    def on_fit_end(self) -> None:
-        """Say what could not be used, if anything."""
-        self.unreadable.tell()
 
 
 def mixer(mixup: float, cutmix: float, smoothing: float, num_classes: int) -> Mixup | None:

@@ -10,8 +10,18 @@ from backbone.classification.ranking import Ranking
 from compound.data.images import UnreadableError
 from compound.report.charts import reliability
 from compound.report.confusion import confusion_part
-from compound.report.page import Chart, Gallery, Numbers, Part, Section, Shot, Table, Text, share
-from compound.report.shots import shot
+from compound.report.page import (
+    Chart,
+    Gallery,
+    Numbers,
+    Part,
+    Section,
+    Shot,
+    Table,
+    Text,
+    share,
+    shot,
+)
 
 # Of the worst pictures, and of the best.
 NUM_PICTURES = 12

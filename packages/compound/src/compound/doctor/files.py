@@ -15,7 +15,7 @@ from rich.progress import track
 from compound.data.images import Source, UnreadableError
 from compound.data.sources import ahead
 from compound.doctor.findings import Finding
-from compound.doctor.hashes import hashes_of
+from compound.doctor.near_duplicates import hashes_of
 
 log = logging.getLogger(__name__)
 

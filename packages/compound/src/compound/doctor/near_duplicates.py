@@ -1,4 +1,9 @@
-"""Near-duplicates among many pictures, by their hashes.
+"""Near-duplicates among many pictures, by two perceptual hashes of 64 bits.
+
+The hashes stay when a picture is resized, recompressed, lightened. Difference hash: whether each of
+8 x 8 spots is darker than its right neighbour. Perceptual hash: whether each of the 8 x 8 lowest
+frequencies of the picture at 32 x 32 is above their median (both by N. Krawetz, hackerfactor.com,
+2011 and 2013).
 
 Of two hashes that differ in at most d of 64 bits, cut into d + 1 bands, one band is the same
 (pigeonholes): only pictures that share a band are compared. Equal hashes are one group.
@@ -10,6 +15,7 @@ import logging
 from itertools import pairwise
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 log = logging.getLogger(__name__)
@@ -17,6 +23,10 @@ log = logging.getLogger(__name__)
 # Bits in which two perceptual hashes of one picture may differ, and two difference hashes.
 NEAR, NEAR_DIFFERENCE = 6, 8
 _BITS = 64
+# Rows and columns of the bits, and of the picture whose frequencies are taken.
+_SIDE, _FINE = 8, 32
+# Below this deviation, in grey levels, noise alone would decide the bits.
+DULL = 1.5
 # Of a film's frames, where nearly all are near each other, this is enough to say so.
 MOST_PAIRS = 4_000_000
 
@@ -41,6 +51,31 @@ class Groups(NamedTuple):
     members: np.ndarray
     pairs: np.ndarray
     distances: np.ndarray
+
+
+def hashes_of(picture: np.ndarray) -> tuple[int, int] | None:
+    """Return the perceptual hash and the difference hash, None of a picture of one colour.
+
+    Args:
+        picture: ``(H, W, 3)`` uint8 RGB.
+    """
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    spots = _shrunk(grey, _SIDE + 1, _SIDE)
+    fine = _shrunk(grey, _FINE, _FINE)
+    if fine.std() < DULL:
+        return None
+    lowest = cv2.dct(fine)[:_SIDE, :_SIDE]
+    return _packed(lowest > np.median(lowest)), _packed(spots[:, :-1] < spots[:, 1:])
+
+
+def _shrunk(grey: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Return the mean of each part, in fractions, as rounding would make ties of neighbours."""
+    return cv2.resize(grey.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _packed(bits: np.ndarray) -> int:
+    """Return 64 bits as a number, the first row's in front."""
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def group(hashes: np.ndarray, known: np.ndarray) -> Groups:

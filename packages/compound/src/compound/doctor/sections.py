@@ -7,8 +7,7 @@ import numpy as np
 from compound.doctor.duplicates import Duplicates, Name
 from compound.doctor.findings import Finding, Severity, line
 from compound.report.charts import new_figure, plain, svg_of
-from compound.report.page import Chart, Details, Gallery, Part, Section, Table, Text, Tone
-from compound.report.shots import shot
+from compound.report.page import Chart, Details, Gallery, Part, Section, Table, Text, Tone, shot
 
 # Pairs of pictures that are shown, and of what size.
 SHOWN_PAIRS, PAIR_SIDE = 12, 240

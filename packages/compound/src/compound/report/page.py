@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
@@ -15,6 +16,8 @@ Tone = Literal["plain", "good", "warn", "bad"]
 NUMBERED_COLUMNS = 25
 # Of boxes: annotated and found, annotated and not found, found rightly, found wrongly.
 KINDS = ("truth", "missed", "right", "wrong")
+# Of the pictures' JPEG.
+QUALITY = 80
 
 
 class Text(NamedTuple):
@@ -70,7 +73,7 @@ class Box(NamedTuple):
 
 
 class Shot(NamedTuple):
-    """A small picture, see `compound.report.shots.shot`; ``size`` is its width and height."""
+    """A small picture, see `shot`; ``size`` is its width and height."""
 
     jpeg: bytes
     size: tuple[int, int]
@@ -106,6 +109,32 @@ class Section(NamedTuple):
 
     title: str
     parts: Sequence[Part]
+
+
+def shot(pixels: np.ndarray, caption: str, boxes: Sequence[Box] = (), *, side: int = 480) -> Shot:
+    """Return a picture, shrunk so that its longer side is at most ``side``, with its boxes.
+
+    Args:
+        pixels: ``(H, W, 3)`` uint8 RGB.
+        caption: what is written below it.
+        boxes: in its pixels; they are brought into those of the small picture.
+        side: in pixels.
+    """
+    height, width = pixels.shape[:2]
+    factor = min(1.0, side / max(height, width))
+    # Of a picture of 1 x 5000 pixels a line is left.
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    small = pixels if factor == 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    done, encoded = cv2.imencode(
+        ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), (cv2.IMWRITE_JPEG_QUALITY, QUALITY)
+    )
+    assert done
+    x, y = size[0] / width, size[1] / height
+    moved = [
+        box._replace(xyxy=(box.xyxy[0] * x, box.xyxy[1] * y, box.xyxy[2] * x, box.xyxy[3] * y))
+        for box in boxes
+    ]
+    return Shot(encoded.tobytes(), size, caption, moved)
 
 
 def share(value: float) -> str:

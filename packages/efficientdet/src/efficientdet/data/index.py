@@ -1,20 +1,22 @@
 """One split of a detection data set as flat arrays, and the checks every reader shares."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path, PureWindowsPath
 
 import numpy as np
 
 from compound.errors import UserError
-from efficientdet.data.clip_boxes import OUTSIDE, repair_boxes
 
 NUM_SAMPLED_PICTURES = 8
 # Score rows are float64, which has every integer up to here.
 MAX_IMAGE_ID = 2**53
 # Of each repair so many objects are named, all are counted.
 MAX_PLACES = 1000
+# COCO rounds x, y, w and h to 0.01 px each, so sound boxes overshoot the border by that much.
+CLIP_TOLERANCE = 0.05
+OUTSIDE = "boxes outside the picture dropped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +149,6 @@ def build_index(
     _check_pictures(ordered, source)
     sizes = np.array([(picture.width, picture.height) for picture in ordered], dtype=np.int32)
     columns, repaired = _pack_objects(objects, np.argsort(order), sizes, source)
-    counts = {name: len(rows) for name, rows in repaired.items()}
-    places = {
-        name: tuple(
-            f"{ordered[owner].file_name}: {objects.place(row)}" for row, owner in rows[:MAX_PLACES]
-        )
-        for name, rows in repaired.items()
-    }
     index = AnnotationIndex(
         image_dir=image_dir,
         file_names=np.array([picture.file_name for picture in ordered]),
@@ -162,11 +157,23 @@ def build_index(
         **columns,
         class_names=tuple(class_names),
         category_ids=np.array(category_ids, dtype=np.int64),
-        repairs={**(repairs or {}), **counts},
-        places=places,
+        repairs={**(repairs or {}), **{name: len(rows) for name, rows in repaired.items()}},
+        places=_places(repaired, ordered, objects),
     )
     check_files(index, source)
     return index
+
+
+def _places(
+    repaired: Mapping[str, np.ndarray], ordered: Sequence[PictureRecord], objects: Objects
+) -> dict[str, tuple[str, ...]]:
+    """Return where the files have the first objects of each repair, see `_pack_objects`."""
+    return {
+        name: tuple(
+            f"{ordered[owner].file_name}: {objects.place(row)}" for row, owner in rows[:MAX_PLACES]
+        )
+        for name, rows in repaired.items()
+    }
 
 
 def _columns(pictures: Sequence[PictureRecord]) -> Objects:
@@ -216,6 +223,30 @@ def _pack_objects(
         "areas": np.where(np.isfinite(areas), areas, box_areas),
     }
     return columns, repaired
+
+
+def repair_boxes(
+    raw: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return ``(N, 4)`` clipped boxes, the ``(N,)`` mask of those to keep, and of each repair."""
+    limits = np.concatenate([sizes, sizes], axis=1)
+    boxes = np.clip(raw, 0, limits)
+    extent = raw[:, 2:] - raw[:, :2]
+    inverted = (extent < 0).any(axis=1)
+    flat = ~inverted & (extent == 0).any(axis=1)
+    # float32 is what trains: a sliver that rounds to nothing there is as empty as any other.
+    stored = boxes.astype(np.float32)
+    sound = ~inverted & ~flat
+    outside = sound & (stored[:, 2:] <= stored[:, :2]).any(axis=1)
+    keep = sound & ~outside
+    clipped = keep & (np.abs(boxes - raw) > CLIP_TOLERANCE).any(axis=1)
+    repaired = {
+        "inverted boxes dropped": inverted,
+        "zero-size boxes dropped": flat,
+        OUTSIDE: outside,
+        "boxes clipped to the picture": clipped,
+    }
+    return boxes, keep, {name: mask for name, mask in repaired.items() if mask.any()}
 
 
 def _check_pictures(ordered: Sequence[PictureRecord], source: Path) -> None:
@@ -276,3 +307,20 @@ def check_files(index: AnnotationIndex, source: Path) -> None:
             f"{source} lists {missing[0].name}, but {missing[0]} does not exist ({len(missing)} "
             f"of the first {len(sample)} pictures are missing); check the picture folder"
         )
+
+
+def drop_repeats(pictures: Sequence[PictureRecord]) -> tuple[list[PictureRecord], dict[str, int]]:
+    """Return the pictures with each object once, and what was repaired.
+
+    Two objects are one if class, box and crowd flag are equal to the last digit. Not for COCO,
+    where two ids are two objects, and where the official score counts both.
+    """
+    unique = []
+    num_repeats = 0
+    for picture in pictures:
+        objects = {}
+        for item in picture.objects:
+            objects.setdefault((item.box, item.label, item.crowd), item)
+        num_repeats += len(picture.objects) - len(objects)
+        unique.append(replace(picture, objects=list(objects.values())))
+    return unique, {"repeated objects dropped": num_repeats} if num_repeats else {}

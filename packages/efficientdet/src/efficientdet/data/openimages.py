@@ -14,9 +14,14 @@ from typing import Literal
 import numpy as np
 
 from compound.errors import UserError, closest
-from efficientdet.data.dedup import drop_repeats
 from efficientdet.data.headers import Header, read_headers
-from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
+from efficientdet.data.index import (
+    AnnotationIndex,
+    ObjectRecord,
+    PictureRecord,
+    build_index,
+    drop_repeats,
+)
 
 LAYOUT = "<split>-annotations-bbox.csv, class-descriptions-boxable.csv and <split>/<ImageID>.jpg"
 # Newer releases put their version before the name.

@@ -8,8 +8,13 @@ from xml.etree import ElementTree
 from PIL import Image, UnidentifiedImageError
 
 from compound.errors import UserError
-from efficientdet.data.dedup import drop_repeats
-from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
+from efficientdet.data.index import (
+    AnnotationIndex,
+    ObjectRecord,
+    PictureRecord,
+    build_index,
+    drop_repeats,
+)
 
 LAYOUT = "Annotations/*.xml, JPEGImages/ and ImageSets/Main/<split>.txt"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

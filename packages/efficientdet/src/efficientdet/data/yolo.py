@@ -10,9 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from compound.errors import UserError
-from efficientdet.data.dedup import drop_repeats
 from efficientdet.data.headers import Header, read_headers
-from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
+from efficientdet.data.index import (
+    AnnotationIndex,
+    ObjectRecord,
+    PictureRecord,
+    build_index,
+    drop_repeats,
+)
 from efficientdet.data.yolo_layout import YoloLayout, label_file, read_data_yaml
 
 BOX_NUMBERS = 4

@@ -25,8 +25,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from efficientdet.evaluation.coco_ap import mean_of
+from efficientdet.evaluation.curves import average_precision
 from efficientdet.evaluation.pairs import Matches, Pairs
-from efficientdet.evaluation.precision import average_precision
 
 ErrorKind = Literal["classification", "localisation", "both", "duplicate", "background", "missed"]
 KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)

@@ -1,4 +1,4 @@
-"""Curves of precision over recall and the table of classes, out of what COCO computes."""
+"""Precision over recall, the table of classes, and what a threshold of the score does."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,12 @@ import numpy as np
 
 from efficientdet.evaluation.coco_ap import mean_of
 from efficientdet.evaluation.evaluator import CocoCurves
-from efficientdet.evaluation.pairs import Pairs
-from efficientdet.evaluation.precision import RECALLS
+from efficientdet.evaluation.pairs import Matches, Pairs
+
+# COCO's; 0.00 to 1.00.
+RECALLS = np.linspace(0, 1, 101)
+# Where no detection is right, no threshold is better than another.
+DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +60,32 @@ class ClassRow:
     ar: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Thresholds:
+    """Detections of all classes together at an IoU of 0.5, by the score they must have.
+
+    Attributes:
+        scores: ``(101,)`` 0.00 to 1.00; detections with at least that score count.
+        precision: ``(101,)``; nan where no detection counts.
+        recall: ``(101,)``; nan without objects.
+        f1: ``(101,)``; nan without objects.
+        best: the score with the best F1 of all, not only of those 101; `DEFAULT_THRESHOLD` if
+            nothing is right.
+        best_precision: precision there.
+        best_recall: recall there.
+        best_f1: F1 there.
+    """
+
+    scores: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    best: float
+    best_precision: float
+    best_recall: float
+    best_f1: float
+
+
 def precision_recall(curves: CocoCurves) -> PrecisionRecall:
     """Return the curves of all objects, with all detections that count."""
     precision = np.where(curves.precision < 0, np.nan, curves.precision)[..., 0, -1]
@@ -93,4 +123,61 @@ def class_rows(pairs: Pairs, curves: CocoCurves) -> tuple[ClassRow, ...]:
             ar=mean_of(curves.recall[:, label, 0, -1]),
         )
         for label, name in enumerate(pairs.class_names)
+    )
+
+
+def average_precision(labels: np.ndarray, right: np.ndarray, num_objects: np.ndarray) -> np.ndarray:
+    """Return COCO's AP of each class ``(K,)``, the mean of 101 precisions; nan without objects.
+
+    Args:
+        labels: ``(N,)`` class of each detection, in order of falling scores.
+        right: ``(N,)`` bool.
+        num_objects: ``(K,)``.
+    """
+    order = np.argsort(labels, kind="stable")
+    borders = np.searchsorted(labels[order], np.arange(1, len(num_objects)))
+    return np.array(
+        [
+            interpolated(found, int(count)).mean() if count else np.nan
+            for found, count in zip(np.split(right[order], borders), num_objects, strict=True)
+        ]
+    )
+
+
+def interpolated(right: np.ndarray, num_objects: int) -> np.ndarray:
+    """Return the precision at each of `RECALLS` ``(101,)``, 0 where recall does not get.
+
+    The largest from a recall on counts for it.
+
+    Args:
+        right: ``(N,)`` bool in order of falling scores.
+        num_objects: above 0.
+    """
+    hits = right.cumsum()
+    precision = hits / (np.arange(1, len(right) + 1) + np.spacing(1))
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return np.append(envelope, 0.0)[np.searchsorted(hits / num_objects, RECALLS)]
+
+
+def by_threshold(pairs: Pairs, matches: Matches) -> Thresholds:
+    """Return the curves; ``matches`` are those at an IoU of 0.5."""
+    counted = ~matches.ignored
+    order = np.argsort(-pairs.found.scores[counted], kind="stable")
+    falling = pairs.found.scores[counted][order]
+    hits = np.append(0, matches.right[counted][order].cumsum())
+    num_objects = int((~pairs.truth.crowd).sum())
+
+    def at(scores: np.ndarray) -> np.ndarray:
+        """Return precision, recall and F1 ``(3, T)``."""
+        kept = np.searchsorted(-falling, -scores, side="right")
+        objects = np.full(len(kept), num_objects or np.nan)
+        of = np.stack((np.where(kept, kept, np.nan), objects, (kept + objects) / 2))
+        return hits[kept] / of
+
+    scores = np.arange(101) / 100
+    best = falling[at(falling)[2].argmax()] if hits[-1] else DEFAULT_THRESHOLD
+    precision, recall, f1 = at(scores)
+    best_precision, best_recall, best_f1 = at(np.array([best]))[:, 0].tolist()
+    return Thresholds(
+        scores, precision, recall, f1, float(best), best_precision, best_recall, best_f1
     )

@@ -7,12 +7,17 @@ import numpy as np
 from compound.report.calibration import Calibration, calibrate
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.evaluation.breakdown import FOREGROUND, Breakdown, break_down
-from efficientdet.evaluation.confusion import confusion_matrix
-from efficientdet.evaluation.curves import ClassRow, PrecisionRecall, class_rows, precision_recall
-from efficientdet.evaluation.evaluator import CocoEvaluator, CocoScores, EvaluationOptions
+from efficientdet.evaluation.curves import (
+    ClassRow,
+    PrecisionRecall,
+    Thresholds,
+    by_threshold,
+    class_rows,
+    precision_recall,
+)
+from efficientdet.evaluation.evaluator import CocoScores, Results
 from efficientdet.evaluation.images import Pictures, judge
-from efficientdet.evaluation.pairs import match, match_across_classes, pair_up
-from efficientdet.evaluation.thresholds import Thresholds, by_threshold
+from efficientdet.evaluation.pairs import Matches, Pairs, match, match_across_classes, pair_up
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,33 +49,23 @@ class DetectionAnalysis:
     num_detections: int
 
 
-def analyse(
-    index: AnnotationIndex,
-    results: np.ndarray,
-    image_ids: np.ndarray,
-    options: EvaluationOptions | None = None,
-) -> DetectionAnalysis:
-    """Score results and say what is behind the score.
+def analyse(index: AnnotationIndex, results: Results) -> DetectionAnalysis:
+    """Explain a score.
 
     Args:
         index: the ground truth.
-        results: ``(N, 7)`` image id, x, y, w, h, score, category id, as `CocoEvaluator` gives.
-        image_ids: ``(P,)``, pictures that count: all of the index, or those looked at.
-        options: how it is scored.
+        results: the detections and their score, as `CocoEvaluator` gives them.
     """
-    evaluator = CocoEvaluator(index, options)
-    scores, curves = evaluator.curves(results, image_ids)
-    most = evaluator.options.max_detections
-    pairs = pair_up(index, results, image_ids, max_detections=most)
+    pairs = pair_up(index, results.rows, results.image_ids, max_detections=results.max_detections)
     matches = match(pairs, min_iou=FOREGROUND)
     thresholds = by_threshold(pairs, matches)
     breakdown = break_down(pairs, matches)
     across = match_across_classes(pairs, min_iou=FOREGROUND)
     counted = ~matches.ignored
     return DetectionAnalysis(
-        scores=scores,
-        classes=class_rows(pairs, curves),
-        curves=precision_recall(curves),
+        scores=results.scores,
+        classes=class_rows(pairs, results.curves),
+        curves=precision_recall(results.curves),
         thresholds=thresholds,
         breakdown=breakdown,
         confusion=confusion_matrix(pairs, across, min_score=thresholds.best),
@@ -78,3 +73,30 @@ def analyse(
         pictures=judge(pairs, matches, breakdown, threshold=thresholds.best),
         num_detections=len(pairs.found.scores),
     )
+
+
+def confusion_matrix(pairs: Pairs, matches: Matches, *, min_score: float) -> np.ndarray:
+    """Return how often what is there was taken for what ``(K + 1, K + 1)`` int64.
+
+    A row is what is there, a column what it was taken for; the last of either is background. A
+    class's row adds up to its objects, its column to its detections, but for those that a crowd
+    region excuses. The last cell is 0.
+
+    Args:
+        pairs: the detections and objects.
+        matches: of `match_across_classes`, at the IoU that is asked for.
+        min_score: detections below do not count.
+    """
+    background = len(pairs.class_names)
+    counted = pairs.found.scores >= min_score
+    matched = matches.right & counted
+    there = np.full(len(counted), background)
+    there[matched] = pairs.truth.labels[matches.objects[matched]]
+    missed = ~pairs.truth.crowd
+    missed[matches.objects[matched]] = False
+    used = counted & ~matches.ignored
+    labels = pairs.truth.labels[missed]
+    rows = np.concatenate((there[used], labels))
+    columns = np.concatenate((pairs.found.labels[used], np.full(len(labels), background)))
+    size = background + 1
+    return np.bincount(rows * size + columns, minlength=size**2).reshape(size, size)

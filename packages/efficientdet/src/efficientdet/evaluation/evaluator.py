@@ -92,16 +92,23 @@ class CocoCurves:
     recall: np.ndarray
 
 
-class Results(NamedTuple):
-    """What was found in the pictures that count.
+@dataclass(frozen=True, slots=True, eq=False)
+class Results:
+    """The detections of the images that count, and how they scored.
 
     Attributes:
         image_ids: ``(P,)`` int64, increasing.
         rows: ``(N, 7)`` image id, x, y, w, h, score, category id, in order of the ids.
+        scores: the twelve numbers and AP of each class.
+        curves: precision and recall that the scores come from.
+        max_detections: the number of detections counted in an image and class.
     """
 
     image_ids: np.ndarray
     rows: np.ndarray
+    scores: CocoScores
+    curves: CocoCurves
+    max_detections: int
 
 
 class _Part(NamedTuple):
@@ -143,25 +150,26 @@ class CocoEvaluator:
         self._image_ids.append(image_id)
         self._rows.append(rows)
 
-    def evaluate(self) -> tuple[CocoScores, Results]:
+    def evaluate(self) -> tuple[CocoScores, Results | None]:
         """Score the pictures that all processes were given; every process must call this.
 
         The first process scores, the others wait for its scores. A picture that was given twice,
         as samplers that pad do, counts once.
 
         Returns:
-            The scores, and in the first process what was found, in the others nothing.
+            The scores, and the results in the first process, None in the others.
 
         Raises:
             RuntimeError: scoring failed in the first process, which itself raises the reason.
         """
         parts = gathered(self._part())
         outcome: CocoScores | str = ""
-        results, failure = Results(np.empty(0, np.int64), np.empty((0, 7))), None
+        results, failure = None, None
         if parts is not None:
             try:
-                results = _merged(parts)
-                outcome = self.score(results.rows, results.image_ids)
+                image_ids, rows = _merged(parts)
+                results = self.scored(rows, image_ids)
+                outcome = results.scores
             except Exception as error:  # the others wait and must hear of it, whatever it is
                 outcome, failure = repr(error), error
         outcome = from_first(outcome)
@@ -172,21 +180,21 @@ class CocoEvaluator:
         return outcome, results
 
     def score(self, results: np.ndarray, image_ids: np.ndarray) -> CocoScores:
+        """Return the scores of `scored`."""
+        return self.scored(results, image_ids).scores
+
+    def scored(self, rows: np.ndarray, image_ids: np.ndarray) -> Results:
         """Score result rows, without asking other processes.
 
         Args:
-            results: ``(N, 7)``.
+            rows: ``(N, 7)``.
             image_ids: ``(P,)``, pictures that count: all of the index, or those looked at.
         """
-        return self.curves(results, image_ids)[0]
-
-    def curves(self, results: np.ndarray, image_ids: np.ndarray) -> tuple[CocoScores, CocoCurves]:
-        """Return what `score` does and the curves that it comes from."""
         most = self.options.max_detections
-        precision, recall = self._truth.curves(results, image_ids, max_detections=most)
+        precision, recall = self._truth.curves(rows, image_ids, max_detections=most)
         metrics = dict(zip(self.options.metrics, twelve(precision, recall), strict=True))
         if self.options.voc:
-            metrics["VOC_AP50"] = mean_of(voc_ap(self.index, results, image_ids))
+            metrics["VOC_AP50"] = mean_of(voc_ap(self.index, rows, image_ids))
         ids = self.index.category_ids
         positions = np.searchsorted(np.sort(ids), ids)
         curves = CocoCurves(precision[:, :, positions], recall[:, positions])
@@ -194,7 +202,7 @@ class CocoEvaluator:
             name: mean_of(curves.precision[:, :, label, 0, -1])
             for label, name in enumerate(self.index.class_names)
         }
-        return CocoScores(metrics, class_ap), curves
+        return Results(image_ids, rows, CocoScores(metrics, class_ap), curves, most)
 
     @cached_property
     def _truth(self) -> CocoTruth:
@@ -206,13 +214,13 @@ class CocoEvaluator:
         return _Part(np.array(self._image_ids, np.int64), counts, rows)
 
 
-def _merged(parts: Sequence[_Part]) -> Results:
+def _merged(parts: Sequence[_Part]) -> tuple[np.ndarray, np.ndarray]:
     """Return the pictures' ids and their rows, both in order of the ids and each once."""
     image_ids, counts, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
     unique, first = np.unique(image_ids, return_index=True)
     once = np.isin(np.arange(len(image_ids)), first)
     rows = rows[np.repeat(once, counts)]
-    return Results(unique, rows[np.argsort(rows[:, 0], kind="stable")])
+    return unique, rows[np.argsort(rows[:, 0], kind="stable")]
 
 
 def write_results(path: Path, results: np.ndarray) -> None:

@@ -47,23 +47,33 @@ def folder_splits(
         raise UserError(f"data.root={root}: there is no such folder")
     if (root / "labels.json").is_file():
         return {"val": _read_list(root)}
-    held_out = [name for name in (val, "valid", "validation") if _folders(root / name)]
+    held_out = next((n for n in (val, "valid", "validation") if _folders(root / n)), None)
     tested = test if test is not None and _folders(root / test) else None
-    if not (root / train).is_dir():
-        aside = next(iter(held_out), tested)
-        if aside:
-            raise UserError(f"{root} holds {aside}, but no {train} beside it; see data.read")
-        learnt, held = hold_out(_read_classes(root), val_fraction, seed=seed)
-        return {"train": learnt, "val": held}
-    learnt = _read_classes(root / train)
-    splits: dict[str, ImageIndex] = {"train": learnt}
-    if held_out:
-        splits["val"] = _read_classes(root / held_out[0], class_names=learnt.class_names)
-    else:
-        splits["train"], splits["val"] = hold_out(learnt, val_fraction, seed=seed)
-    if tested is not None:
-        splits["test"] = _read_classes(root / tested, class_names=learnt.class_names)
-    return splits
+    if not (root / train).is_dir() and (aside := held_out or tested):
+        raise UserError(f"{root} holds {aside}, but no {train} beside it; see data.read")
+    return _read_folders(root, train, held_out, tested, val_fraction=val_fraction, seed=seed)
+
+
+def _read_folders(
+    root: Path,
+    train: str,
+    held_out: str | None,
+    tested: str | None,
+    *,
+    val_fraction: float,
+    seed: int,
+) -> dict[str, ImageIndex]:
+    """Read the training folder, or ``root`` if there is none, and the other splits' folders."""
+    learnt = _read_classes(root / train if (root / train).is_dir() else root)
+    others = {
+        split: _read_classes(root / name, class_names=learnt.class_names)
+        for split, name in (("val", held_out), ("test", tested))
+        if name is not None
+    }
+    if "val" in others:
+        return {"train": learnt, **others}
+    rest, held = hold_out(learnt, val_fraction, seed=seed)
+    return {"train": rest, "val": held, **others}
 
 
 def _read_classes(root: Path, *, class_names: Sequence[str] | None = None) -> FileIndex:
