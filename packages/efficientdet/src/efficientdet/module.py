@@ -203,6 +203,10 @@ class EfficientDetModule(TaskModule):
         """Return the sections of a report on detections."""
         return detector_sections(results, data.splits[split], split=split)
 
+    def score_details(self) -> Mapping[str, Mapping[str, float]]:
+        """Return the AP of each class."""
+        return {"class_ap": self.class_ap}
+
     def sample_shots(self, data: DetectionData, count: int) -> list[Shot]:
         """Return training pictures as the network sees them."""
         return [sample_shot(sample, data.splits["train"]) for sample in data.samples(count)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch.nn.functional as F
 from timm.data.mixup import Mixup
-from torch import Tensor, nn
+from torch import Tensor
 
 from backbone.classification.data.datamodule import ClassificationData, data_of
 from backbone.classification.data.dataset import Batch

@@ -35,11 +35,10 @@ def evaluate(config: DictConfig) -> None:
             "split": config.split,
             **_plain(scores),
         }
-        class_ap = getattr(module, "class_ap", {})  # a detector's
-        if class_ap:
-            content["class_ap"] = _plain(class_ap)
+        details = module.score_details()
+        content |= {name: _plain(scores) for name, scores in details.items() if scores}
         path.write_text(json.dumps(content, indent=2) + "\n")
-        for line in _table(class_ap):
+        for line in (line for scores in details.values() for line in _table(scores)):
             log.info("%s", line)
         for name, value in scores.items():
             log.info("%s %.4f", name, value)
@@ -73,7 +72,7 @@ def built(config: DictConfig, split: str) -> tuple[Any, Any, Trainer]:
         raise UserError(f"split={split}: this data set can be scored on {', '.join(known)}{advice}")
     data.check([split])
     module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
-    report = getattr(module.model, "load_report", None)
+    report = module.model.load_report
     if report is not None and not report.complete:
         raise UserError(f"{report}; a score of weights that are partly random would mean nothing")
     progress = instantiate(config.callbacks.progress)
@@ -87,10 +86,10 @@ def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if value != value else value for name, value in scores.items()}
 
 
-def _table(class_ap: Mapping[str, float]) -> Iterator[str]:
+def _table(scores: Mapping[str, float]) -> Iterator[str]:
     """Yield lines with as many classes as fit next to each other."""
-    widest = max(map(len, class_ap), default=0)
-    cells = [f"{name:<{widest}} {ap:.3f}" for name, ap in class_ap.items()]
+    widest = max(map(len, scores), default=0)
+    cells = [f"{name:<{widest}} {score:.3f}" for name, score in scores.items()]
     columns = max(1, TABLE_WIDTH // (widest + 9))
     for start in range(0, len(cells), columns):
         yield "   ".join(cells[start : start + columns])
