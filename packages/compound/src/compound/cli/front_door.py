@@ -175,9 +175,9 @@ def predict(
         from compound.profiling.machine import pick_device
 
         images: Any = _images(open_source(source)) if on_disk else source  # type: ignore[arg-type]
-        model: Any = network_of(config, exported=True) if by_name else weights
-        if by_name and hasattr(model, "to"):
-            model = model.eval().to(pick_device(str(config.device)))
+        model: Any = weights
+        if by_name:
+            model = network_of(config)[1].eval().to(pick_device(str(config.device)))
         accepted = inspect.signature(model.predict).parameters
         given = {key: config[key] for key in _PREDICT if key in accepted}
         return list(model.predict(images, **given))
