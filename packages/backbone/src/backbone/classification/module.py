@@ -23,9 +23,9 @@ from compound.report.run import never_scored
 from compound.report.shots import shot
 from compound.training.batch_norm import WARMUP_BATCHES
 from compound.training.best import monitored
+from compound.training.freeze import Norm
 from compound.training.freeze import freeze as freeze_layers
 from compound.training.gather import from_first
-from compound.training.norms import Norm
 from compound.training.optim import OptimRecipe
 from compound.training.unreadable import Unreadable
 from compound.visualize import as_rgb
