@@ -36,8 +36,9 @@ from compound.export.targets import TARGETS, write
 from efficientdet.export.detector_program import detector_program
 from efficientdet.export.differences import compare
 
-RESULTS = provenance.ROOT / "benchmarks/results"
+RESULTS = provenance.RESULTS
 PACKAGES: tuple[Any, ...] = (backbone, efficientnetv2, efficientdet)
+RUNTIMES = ("onnxruntime", "openvino")
 CLASSES, LEAST_SCORE = 5, 0.05
 CLASSIFIER_SIZE = 64
 PICTURES, SETTLING_PICTURES = 3, 32
@@ -93,9 +94,8 @@ def measure_variants(names: Sequence[str]) -> None:
     for name in names or variants():
         known[name] = row = differences(name)
         print(name, {key: row[key] for key in row if key != "command"}, flush=True)
-        told = {"command": "uv run benchmarks/exports.py variants", "commit": provenance.commit()}
-        told |= {**provenance.machine(("onnxruntime", "openvino")), "variants": known}
-        path.write_text(json.dumps(told, indent=2) + "\n")
+        told = {"command": "uv run benchmarks/exports.py variants"}
+        provenance.keep(path, told, {"variants": known}, peers=RUNTIMES)
 
 
 def variants() -> list[str]:
@@ -205,9 +205,7 @@ def measure_real(folders: Mapping[str, str]) -> None:
             told[key] = Path(told[key]).name
         rows[name] = told
     told = {"command": "uv run benchmarks/exports.py real COCO LITE0_WEIGHTS IMAGENET"}
-    told |= {"commit": provenance.commit(), **provenance.machine(("onnxruntime", "openvino"))}
-    text = json.dumps({**told, "networks": rows}, indent=2)
-    (RESULTS / "export_real.json").write_text(text + "\n")
+    provenance.keep(RESULTS / "export_real.json", told, {"networks": rows}, peers=RUNTIMES)
 
 
 def tables() -> str:

@@ -7,7 +7,6 @@ more and more pictures, against pycocotools. Each figure is of a process of its 
 straight line through the logarithms, 1 where twice as much takes twice as long.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +23,7 @@ from matplotlib.ticker import NullFormatter
 from peers import annotations, training_step
 from peers.training_step import Case
 
-RESULT = provenance.ROOT / "benchmarks/results/growth.json"
+RESULT = provenance.RESULTS / "growth.json"
 PAGE = provenance.ROOT / "docs/growth.md"
 PLOT = provenance.ROOT / "docs/growth.png"
 
@@ -74,13 +73,9 @@ def main() -> None:
     for line in (*_steps(), *_openings()):
         print(*_row(line), sep=" | ", flush=True)
         lines.append(line)
-    result = {
-        "growth": "uv run benchmarks/growth.py",
-        "commit": commit,
-        **provenance.machine(("effdet",)),
-        "lines": [asdict(line) | {"exponents": line.exponents()} for line in lines],
-    }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    told = {"growth": "uv run benchmarks/growth.py"}
+    found = {"lines": [asdict(line) | {"exponents": line.exponents()} for line in lines]}
+    result = provenance.keep(RESULT, told, found, peers=("effdet",), at=commit)
     PAGE.write_text(_page(result, lines))
     _draw(lines)
 
@@ -118,7 +113,6 @@ def _row(line: Line) -> tuple[str, ...]:
 
 def _page(result: dict[str, Any], lines: list[Line]) -> str:
     columns = ("what grows", "values", "who", "seconds", "exponent", "GiB", "exponent")
-    rows = [columns, ("---",) * len(columns), *map(_row, lines)]
     return "\n".join([
         "# How the cost grows", "",
         f"Written by `uv run benchmarks/growth.py` on {result['machine']}, torch "
@@ -128,7 +122,7 @@ def _page(result: dict[str, Any], lines: list[Line]) -> str:
         "memory is what network, batches and steps take at their peak. Opening an annotation "
         "file, against pycocotools; its memory is what is held afterwards. The exponent is the "
         "slope of the logarithms.", "",
-        *(f"| {' | '.join(row)} |" for row in rows), "",
+        *provenance.table(columns, map(_row, lines)), "",
         "![time and memory against what grows](growth.png)", "",
     ])  # fmt: skip
 

@@ -1,16 +1,18 @@
-"""Where a result comes from: command, commit, machine and versions."""
+"""Results as JSON with command, commit, machine and versions, and tables of them."""
 
+import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks/results"
 PACKAGES = ("torch", "torchvision", "timm", "pytorch-lightning", "albumentations", "pycocotools")
 
 
@@ -18,6 +20,34 @@ def commit() -> str:
     """Return the commit that is checked out, and whether anything but results differs from it."""
     changes = _git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!docs")
     return _git("rev-parse", "HEAD") + ("-dirty" if changes else "")
+
+
+def keep(
+    path: Path,
+    told: Mapping[str, Any],
+    found: Mapping[str, Any],
+    *,
+    peers: Sequence[str] = (),
+    at: str | None = None,
+) -> dict[str, Any]:
+    """Write a result with commit and machine, and return it.
+
+    Args:
+        path: the file.
+        told: how it was measured; comes first.
+        found: what was measured.
+        peers: packages besides ours whose versions matter.
+        at: the commit; None takes the present one.
+    """
+    result = {**told, "commit": at or commit(), **machine(peers), **found}
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown."""
+    head, *rest = (f"| {' | '.join(line)} |" for line in (columns, *rows))
+    return [head, "|---" * len(columns) + "|", *rest]
 
 
 def machine(peers: Sequence[str] = ()) -> dict[str, Any]:

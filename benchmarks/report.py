@@ -5,7 +5,6 @@ of 640 x 480, as many objects and classes as COCO's, and a hundred detections of
 Opening needs Chromium, otherwise it is left out.
 """
 
-import json
 import shutil
 import tempfile
 import time
@@ -43,9 +42,8 @@ def main() -> None:
             "megabytes": page.stat().st_size / 1e6,
             "opening_seconds": opening_seconds(page),
         }
-    told = {"command": "uv run benchmarks/report.py", "commit": provenance.commit()}
-    text = json.dumps({**told, **provenance.machine(), "report": result}, indent=2)
-    (provenance.ROOT / "benchmarks/results/report.json").write_text(text + "\n")
+    told = {"command": "uv run benchmarks/report.py"}
+    provenance.keep(provenance.RESULTS / "report.json", told, {"report": result})
     for name, value in result.items():
         print(f"{name:<18} {value}")
 

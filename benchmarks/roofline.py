@@ -10,8 +10,7 @@ such as Winograd's, or keeping maps in caches between layers. It writes
 import argparse
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -24,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from efficientdet import create_model
+from peers.side_by_side import interleaved
 
-RESULTS = provenance.ROOT / "benchmarks/results"
+RESULTS = provenance.RESULTS
 PAGE = provenance.ROOT / "docs/roofline.md"
 SIZE = 512
 ROUNDS = 10
@@ -87,39 +87,26 @@ def main() -> None:
                 _reached(f"speed_{file}_{device}.json", row),
             )
         )
-    result = {
-        "roofline": f"uv run benchmarks/roofline.py --device {device}",
-        "commit": provenance.commit(),
-        **provenance.machine(),
+    found = {
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         "operations_per_second": rate,
         "bytes_per_second": bandwidth,
         "limits": [asdict(limit) for limit in limits],
     }
-    (RESULTS / f"roofline_{device}.json").write_text(json.dumps(result, indent=2) + "\n")
+    told = {"roofline": f"uv run benchmarks/roofline.py --device {device}"}
+    provenance.keep(RESULTS / f"roofline_{device}.json", told, found)
     PAGE.write_text(_page())
 
 
 def _peaks(device: str, dtype: torch.dtype) -> tuple[float, float]:
     """Return operations and bytes a second, each the best of several tries."""
     left, right = (torch.randn(SIDE, SIDE, device=device, dtype=dtype) for _ in range(2))
-    seconds = _best(lambda: left @ right, device)
-    rate = 2 * SIDE**3 / seconds
     source = torch.randn(COPIED, device=device)
     target = torch.empty_like(source)
-    seconds = _best(lambda: target.copy_(source), device)
-    return rate, 2 * source.nbytes / seconds
-
-
-def _best(work: Callable[[], Any], device: str) -> float:
-    taken = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        taken.append(time.perf_counter() - began)
-    return min(taken)
+    ways = {"product": lambda: left @ right, "copy": lambda: target.copy_(source)}
+    times = interleaved(ways, rounds=ROUNDS, device=device)
+    product, copy = (min(times[name]) / 1000 for name in ways)
+    return 2 * SIDE**3 / product, 2 * source.nbytes / copy
 
 
 def _layers(batch: int, itemsize: int, *, train: bool) -> Iterator[Work]:
@@ -191,21 +178,22 @@ def _page() -> str:
             f"{result['versions']['torch']}: {result['operations_per_second'] / 1e9:.0f} billion "
             f"operations and {result['bytes_per_second'] / 1e9:.1f} GB a second; "
             f"[result](../benchmarks/results/{file.name})", "",
-            "| what | operations, billion | GB | limit, ms | reached, ms | of the limit |",
-            "|---|---|---|---|---|---|",
-            *(_line(limit) for limit in result["limits"]), "",
+            *provenance.table(
+                ("what", "operations, billion", "GB", "limit, ms", "reached, ms", "of the limit"),
+                map(_cells, result["limits"]),
+            ), "",
         ]  # fmt: skip
     return "\n".join(parts)
 
 
-def _line(limit: dict[str, Any]) -> str:
+def _cells(limit: dict[str, Any]) -> tuple[str, ...]:
     reached = limit["reached"]
     known = "" if reached is None else f"{reached:.3g}"
     times = "" if reached is None else f"{reached / limit['milliseconds']:.1f}x"
     return (
-        f"| {limit['what']} | {limit['operations'] / 1e9:.1f} | {limit['bytes'] / 1e9:.2f} | "
-        f"{limit['milliseconds']:.3g} | {known} | {times} |"
-    )
+        limit["what"], f"{limit['operations'] / 1e9:.1f}", f"{limit['bytes'] / 1e9:.2f}",
+        f"{limit['milliseconds']:.3g}", known, times,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -19,9 +19,8 @@ from typing import Any
 import provenance
 import torch
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-RESULT = HERE / "results" / "seeded.json"
+ROOT = provenance.ROOT
+RESULT = provenance.RESULTS / "seeded.json"
 SHORT = (
     "logger=csv",
     "report=false",
@@ -46,8 +45,7 @@ def main() -> None:
         raise SystemExit("usage: uv run benchmarks/seeded.py record|compare")
     found = {name: _run(overrides) for name, overrides in RUNS.items()}
     if mode == "record":
-        content = {"commit": provenance.commit(), "runs": found, **provenance.machine()}
-        RESULT.write_text(json.dumps(content, indent=2) + "\n")
+        provenance.keep(RESULT, {}, {"runs": found})
         print(f"written to {RESULT}")
         return
     recorded = json.loads(RESULT.read_text())["runs"]

@@ -22,8 +22,7 @@ import torch
 
 from peers.side_by_side import Row
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
+RESULTS = provenance.RESULTS
 PAGE = provenance.ROOT / "docs/speed.md"
 PEERS = (
     "effdet", "faster-coco-eval", "msgspec", "onnxruntime", "opencv-python-headless", "openvino",
@@ -33,8 +32,8 @@ PEERS = (
 
 def main() -> None:
     """Measure, keep the results, write the page."""
-    names = sorted(path.stem for path in (HERE / "peers").glob("*.py"))
-    names.remove("side_by_side")
+    peers = Path(__file__).parent / "peers"
+    names = sorted(path.stem for path in peers.glob("*.py") if path.stem != "side_by_side")
     parser = argparse.ArgumentParser()
     parser.add_argument("names", nargs="*", help=f"of {', '.join(names)}; all if none is named")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -53,15 +52,13 @@ def main() -> None:
 
 
 def _keep(name: str, docstring: str, rows: list[Row]) -> None:
-    result = {
-        "speed": docstring.strip(),
-        "commit": provenance.commit(),
-        **provenance.machine(PEERS),
+    found = {
         "device": torch.cuda.get_device_name() if name.endswith("cuda") else "cpu",
         "threads": torch.get_num_threads(),
         "rows": [asdict(row) | {"ratio": row.ratio} for row in rows],
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    told = {"speed": docstring.strip()}
+    provenance.keep(RESULTS / f"{name}.json", told, found, peers=PEERS)
 
 
 def _page() -> str:
@@ -83,18 +80,18 @@ def _page() -> str:
             f"`uv run benchmarks/speed.py {name}{flag}`, {result['device']}, {result['threads']} "
             f"threads, {result['machine']}, torch {result['versions']['torch']}; "
             f"[all measurements](../benchmarks/results/{path.name})", "",
-            "| what | ours | against | theirs | ratio | asked |", "|---|---|---|---|---|---|",
-            *(_line(row) for row in result["rows"]), "",
+            *provenance.table(
+                ("what", "ours", "against", "theirs", "ratio", "asked"),
+                map(_cells, result["rows"]),
+            ), "",
         ]  # fmt: skip
     return "\n".join(parts)
 
 
-def _line(row: dict[str, Any]) -> str:
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     ours, theirs = (f"{row[key]:.3g} {row['unit']}" for key in ("ours", "theirs"))
     asked = "" if row["asked"] is None else f"{row['asked']:g}"
-    return (
-        f"| {row['what']} | {ours} | {row['against']} | {theirs} | {row['ratio']:.3g} | {asked} |"
-    )
+    return row["what"], ours, row["against"], theirs, f"{row['ratio']:.3g}", asked
 
 
 if __name__ == "__main__":

@@ -20,9 +20,7 @@ from pathlib import Path
 
 import provenance
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-RESULTS = HERE / "results"
+ROOT, RESULTS = provenance.ROOT, provenance.RESULTS
 # What a run is judged by, and what the table shows.
 GOALS = ("mAP", "top1")
 SHOWN = ("mAP", "AP50", "top1", "top5")
@@ -49,23 +47,20 @@ def main() -> None:
         config = Path(folder, "config.yaml").read_text()
         curve = _curve(Path(folder, "train.log").read_text(), began)
     seed = next(line.split()[1] for line in config.splitlines() if line.startswith("seed:"))
-    result = {
-        "command": provenance.shown("train.py", overrides),
-        "seed": int(seed),
-        "commit": commit,
+    told = {"command": provenance.shown("train.py", overrides), "seed": int(seed)}
+    found = {
         "wall_seconds": round(seconds, 1),
         "scores": _scores(rows),
         "validation_by_minute": curve,
-        **provenance.machine(),
     }
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    provenance.keep(path, told, found, at=commit)
     (RESULTS / "README.md").write_text(_table())
     print(f"wrote {path.relative_to(ROOT)}")
 
 
 def _table() -> str:
-    lines = ["| result | command | split | scores | minutes |", "|---|---|---|---|---|"]
+    lines = []
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text())
         if "scores" not in result:  # another program's
@@ -74,10 +69,11 @@ def _table() -> str:
         shown = [f"{name} {result['scores'][f'{split}/{name}']:.3f}"
                  for name in SHOWN if f"{split}/{name}" in result["scores"]]  # fmt: skip
         lines.append(
-            f"| [{path.stem}]({path.name}) | `{result['command']}` | {split} | {', '.join(shown)} "
-            f"| {result['wall_seconds'] / 60:.1f} |"
-        )
-    return "\n".join(["# Results", "", "Written by `benchmarks/train.py`.", "", *lines, ""])
+            (f"[{path.stem}]({path.name})", f"`{result['command']}`", split, ", ".join(shown),
+             f"{result['wall_seconds'] / 60:.1f}")
+        )  # fmt: skip
+    table = provenance.table(("result", "command", "split", "scores", "minutes"), lines)
+    return "\n".join(["# Results", "", "Written by `benchmarks/train.py`.", "", *table, ""])
 
 
 def _scores(rows: list[dict[str, str]]) -> dict[str, float]:

@@ -10,11 +10,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import provenance
 
-RESULTS = provenance.ROOT / "benchmarks/results"
+RESULTS = provenance.RESULTS
 PAGE = provenance.ROOT / "docs/training_time.md"
 
 
@@ -30,18 +29,14 @@ def main() -> None:
         found = Path(folder, "compare.json")
         if not found.is_file():
             raise SystemExit(done.returncode)
-        result = {
-            "comparison": provenance.shown("compare.py", overrides),
-            "commit": commit,
-            **provenance.machine(),
-            **json.loads(found.read_text()),
-        }
+        content = json.loads(found.read_text())
         # Of the machine's folders nobody else has any use.
-        plan = result.get("plan", {})
+        plan = content.get("plan", {})
         plan.pop("command", None)
         if "overrides" in plan:
             plan["overrides"] = [provenance.without_folders(o) for o in plan["overrides"]]
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    told = {"comparison": provenance.shown("compare.py", overrides)}
+    provenance.keep(RESULTS / f"{name}.json", told, content, at=commit)
     PAGE.write_text(_page())
     raise SystemExit(done.returncode)
 
@@ -55,13 +50,10 @@ def _page() -> str:
             parts += [f"## {name}", "", f"`{result['comparison']}` on {result['machine']}, torch "
                       f"{result['versions']['torch']}; [all measurements]"
                       f"(../benchmarks/results/{name}.json)", ""]  # fmt: skip
-            parts += [line for table in result["tables"] for line in _table(table)]
+            for table in result["tables"]:
+                lines = provenance.table(table["columns"], table["rows"])
+                parts += [f"{table['title']}:", "", *lines, ""]
     return "\n".join(parts)
-
-
-def _table(table: dict[str, Any]) -> list[str]:
-    rows = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
-    return [f"{table['title']}:", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from peers.side_by_side import Row
+from peers.side_by_side import Row, compared
 
 NUM_PICTURES, NUM_CLASSES = 118_000, 80
 BOXES_A_PICTURE = 860 / 118
@@ -122,11 +122,11 @@ def _row(
     what: str,
     asked: float | None = None,
 ) -> Row:
-    mine, other = ([one[key] for one in each] for each in (ours, theirs))
+    measured = {
+        name: [one[key] for one in ways] for name, ways in (("ours", ours), ("theirs", theirs))
+    }
     unit = "s" if key == "s" else "MB"
-    return Row(
-        what, PEER, unit, median(mine), median(other), asked, all_ours=mine, all_theirs=other
-    )
+    return compared(measured, "ours", "theirs", what=what, against=PEER, unit=unit, asked=asked)
 
 
 def write_annotations(folder: Path, num_pictures: int) -> tuple[Path, Path]:

@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import cv2
@@ -27,7 +26,9 @@ from backbone.classification.data.augment import TrainTransform
 from backbone.classification.data.dataset import ClassificationDataset, collate
 from backbone.classification.data.index import FileIndex
 from compound.data.sampler import Draw
-from peers.side_by_side import Row, interleaved
+from peers.side_by_side import Row, compared, interleaved
+
+Collate = Callable[[list[Any]], Any]
 
 BATCH = 32
 POLICY = "rand-m10-n2"
@@ -68,25 +69,36 @@ def draw_photographs(folder: Path, *, count: int, size: tuple[int, int], kilobyt
         (folder / f"{i:03d}.jpg").write_bytes(content)
 
 
-def in_turns(what: str, against: str, ours: Callable[[int], Any], theirs: Callable[[int], Any],
-             *, batches: int, asked: float | None) -> Row:  # fmt: skip
-    """Return the pictures a second of two ways to make batch number i, with one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
+def in_turns(ours: Any, collate: Collate, theirs: Any, their_collate: Collate,
+             *, what: str, against: str, batches: int, asked: float | None) -> Row:  # fmt: skip
+    """Return the images a second of two data sets and their collate functions, with one thread."""
+
+    def batch(i: int) -> Any:
+        numbers = range(i * BATCH, (i + 1) * BATCH)
+        return collate([ours[Draw(number % len(ours), number)] for number in numbers])
+
+    def their_batch(i: int) -> Any:
+        numbers = range(i * BATCH, (i + 1) * BATCH)
+        return their_collate([theirs[number % len(theirs)] for number in numbers])
 
     def all_batches(way: Callable[[int], Any]) -> None:
         for i in range(batches):
             way(i)
 
+    shapes = batch(0).images.shape, their_batch(0)[0].shape
+    assert shapes[0] == shapes[1], shapes
+    assert len(ours) == len(theirs), (len(ours), len(theirs))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
     times = interleaved(
-        {"ours": partial(all_batches, ours), "theirs": partial(all_batches, theirs)}, rounds=7
+        {"ours": partial(all_batches, batch), "theirs": partial(all_batches, their_batch)}, rounds=7
     )
     torch.set_num_threads(threads)
     speeds = {name: [1000 * batches * BATCH / t for t in times[name]] for name in times}
-    return Row(
-        what, against, "img/s", median(speeds["ours"]), median(speeds["theirs"]), asked,
-        larger_is_better=True, all_ours=speeds["ours"], all_theirs=speeds["theirs"],
+    return compared(
+        speeds, "ours", "theirs",
+        what=what, against=against, unit="img/s", asked=asked, larger_is_better=True,
     )  # fmt: skip
 
 
@@ -103,21 +115,10 @@ def _rows(root: Path, name: str, cases: Any) -> Iterator[Row]:
             use_prefetcher=True,
         )  # fmt: skip
         peer = ImageDataset(root, reader="folder", class_map={name: 0}, transform=transform)
-        if len(peer) != len(files):
-            raise AssertionError(f"timm finds {len(peer)} of {len(files)} pictures")
-
-        def batch(i: int, ours: ClassificationDataset = ours) -> Any:
-            numbers = range(i * BATCH, (i + 1) * BATCH)
-            return collate([ours[Draw(number % len(ours), number)] for number in numbers])
-
-        def their_batch(i: int, peer: ImageDataset = peer) -> Any:
-            numbers = range(i * BATCH, (i + 1) * BATCH)
-            return fast_collate([peer[number % len(peer)] for number in numbers])
-
-        shapes = batch(0).images.shape, their_batch(0)[0].shape
-        assert shapes[0] == shapes[1], shapes
         what = f"{name} pictures, {size} x {size}, {policy or 'no policy'}"
-        yield in_turns(what, "timm", batch, their_batch, batches=4, asked=asked)
+        yield in_turns(
+            ours, collate, peer, fast_collate, what=what, against="timm", batches=4, asked=asked
+        )
 
 
 def _encoded(image: np.ndarray) -> bytes:

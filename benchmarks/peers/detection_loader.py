@@ -15,7 +15,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import albumentations as A
 import numpy as np
@@ -24,7 +23,6 @@ from effdet.data.loader import DetectionFastCollate
 from effdet.data.parsers import CocoParserCfg, create_parser
 from effdet.data.transforms import transforms_coco_train
 
-from compound.data.sampler import Draw
 from efficientdet.data.augment import Augment
 from efficientdet.data.coco import read_coco
 from efficientdet.data.dataset import DetectionDataset, collate
@@ -61,20 +59,10 @@ def _row(
         parser = create_parser("coco", cfg=CocoParserCfg(ann_filename=str(annotations)))
     transform = transforms_coco_train(SIZE, interpolation=interpolation, use_prefetcher=True)
     peer = DetectionDatset(folder, parser=parser, transform=transform)
-    their_collate = DetectionFastCollate()
-
-    def batch(i: int) -> Any:
-        numbers = range(i * BATCH, (i + 1) * BATCH)
-        return collate([ours[Draw(number % len(ours), number)] for number in numbers])
-
-    def their_batch(i: int) -> Any:
-        numbers = range(i * BATCH, (i + 1) * BATCH)
-        return their_collate([peer[number % len(peer)] for number in numbers])
-
-    shapes = batch(0).images.shape, their_batch(0)[0].shape
-    assert shapes[0] == shapes[1], shapes
-    assert len(ours) == len(peer), (len(ours), len(peer))
-    return in_turns(what, f"effdet, {interpolation}", batch, their_batch, batches=3, asked=asked)
+    return in_turns(
+        ours, collate, peer, DetectionFastCollate(),
+        what=what, against=f"effdet, {interpolation}", batches=3, asked=asked,
+    )  # fmt: skip
 
 
 def _annotate(root: Path) -> None:

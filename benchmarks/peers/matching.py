@@ -14,7 +14,7 @@ from torch import Tensor
 from efficientdet import EFFICIENTDET
 from efficientdet.anchors import make_anchors
 from efficientdet.matcher import assign
-from peers.side_by_side import Row, compared, interleaved
+from peers.side_by_side import Row, compared, interleaved, random_boxes
 
 BATCH, SIZE, NUM_CLASSES = 8, 512, 90
 
@@ -56,9 +56,7 @@ def objects(count: int, device: str) -> tuple[list[Tensor], list[Tensor]]:
     generator = torch.Generator().manual_seed(count)
     boxes, labels = [], []
     for _ in range(BATCH):
-        sides = 16 * 2 ** (4 * torch.rand(count, 2, generator=generator))
-        corner = torch.rand(count, 2, generator=generator) * (SIZE - sides)
-        boxes.append(torch.cat([corner, corner + sides], 1).to(device))
+        boxes.append(random_boxes(count, SIZE, generator).to(device))
         labels.append(torch.randint(NUM_CLASSES, (count,), generator=generator).to(device))
     return boxes, labels
 

@@ -74,6 +74,15 @@ def interleaved(
     return times
 
 
+def random_boxes(
+    count: int, size: int, generator: torch.Generator, *, smallest: float = 16
+) -> torch.Tensor:
+    """Return boxes ``(count, 4)`` whose sides are 1 to 16 times ``smallest``, in an image."""
+    sides = smallest * 2 ** (4 * torch.rand(count, 2, generator=generator))
+    corner = torch.rand(count, 2, generator=generator) * (size - sides)
+    return torch.cat([corner, corner + sides], 1)
+
+
 def compared(
     times: Mapping[str, list[float]],
     ours: str,
@@ -81,11 +90,13 @@ def compared(
     *,
     what: str,
     against: str,
+    unit: str = "ms",
     asked: float | None = None,
+    larger_is_better: bool = False,
 ) -> Row:
-    """Return the row of two of the ways that `interleaved` measured."""
+    """Return the row of two of the ways that `interleaved` or another measured."""
     return Row(
-        what, against, "ms", median(times[ours]), median(times[theirs]), asked,
+        what, against, unit, median(times[ours]), median(times[theirs]), asked, larger_is_better,
         all_ours=times[ours], all_theirs=times[theirs],
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import torch
 from effdet.soft_nms import batched_soft_nms
 
 from efficientdet.soft_nms import soft_nms
-from peers.side_by_side import Row, compared, interleaved
+from peers.side_by_side import Row, compared, interleaved, random_boxes
 
 COUNT, SIZE, NUM_CLASSES, KEPT = 5000, 512, 90, 100
 
@@ -18,9 +18,7 @@ COUNT, SIZE, NUM_CLASSES, KEPT = 5000, 512, 90, 100
 def measure(device: str) -> Iterator[Row]:
     """Yield the only row."""
     generator = torch.Generator().manual_seed(0)
-    sides = 16 * 2 ** (4 * torch.rand(COUNT, 2, generator=generator))
-    corner = torch.rand(COUNT, 2, generator=generator) * (SIZE - sides)
-    boxes = torch.cat([corner, corner + sides], 1).to(device)
+    boxes = random_boxes(COUNT, SIZE, generator).to(device)
     scores = (torch.rand(COUNT, generator=generator) ** 4).to(device)
     labels = torch.randint(NUM_CLASSES, (COUNT,), generator=generator).to(device)
 

@@ -26,7 +26,7 @@ from compound.profiling.memory import Peak, keep_memory
 from efficientdet import create_model
 from efficientdet.loss import detection_loss
 from efficientdet.matcher import assign
-from peers.side_by_side import Row, compared, interleaved
+from peers.side_by_side import Row, compared, interleaved, random_boxes
 
 # Ours, ours in a process that keeps its memory, the peer's.
 WAYS = ("ours", "kept", "effdet")
@@ -66,11 +66,10 @@ def measure(device: str) -> Iterator[Row]:
         ("gib", "GiB", "ours", "peak memory", 1 / 0.6),
         ("gib", "GiB", "kept", "peak memory, kept", None),
     ):
-        ours, theirs = ([turn[name][key] for turn in turns] for name in (way, "effdet"))
-        yield Row(
-            what, "DetBenchTrain", unit, median(ours), median(theirs), asked,
-            all_ours=ours, all_theirs=theirs,
-        )  # fmt: skip
+        measured = {name: [turn[name][key] for turn in turns] for name in (way, "effdet")}
+        yield compared(
+            measured, way, "effdet", what=what, against="DetBenchTrain", unit=unit, asked=asked
+        )
     if device == "cuda":
         yield from _largest()
 
@@ -98,9 +97,8 @@ def draw(case: Case, device: str) -> list[Batch]:
         boxes, labels = [], []
         for i in range(case.batch):
             count = case.boxes + ((3 * turn + i) % 6 if case.varied else 0)
-            sides = case.size / 32 * 2 ** (4 * torch.rand(count, 2, generator=generator))
-            corner = torch.rand(count, 2, generator=generator) * (case.size - sides)
-            boxes.append(torch.cat([corner, corner + sides], 1).to(device))
+            drawn = random_boxes(count, case.size, generator, smallest=case.size / 32)
+            boxes.append(drawn.to(device))
             labels.append(torch.randint(case.classes, (count,), generator=generator).to(device))
         images = images.to(device, memory_format=torch.channels_last)
         batches.append((images, boxes, labels))

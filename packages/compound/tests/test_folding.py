@@ -6,7 +6,7 @@ from torch import nn
 
 from backbone import create_model
 from compound.export.folding import fold
-from compound.training.norms import Norm
+from compound.training.freeze import Norm
 
 
 def with_random_norms(model: nn.Module) -> nn.Module:

@@ -17,10 +17,9 @@ from backbone.classification.module import EfficientNetModule
 from compound.errors import UserError
 from compound.training.batch_norm import BatchNormSchedule
 from compound.training.ema import Ema
-from compound.training.epoch_time import epochs_done
 from compound.training.optim import OptimRecipe
 from compound.training.resume import check_resumable
-from compound.training.schedule import warmup_cosine
+from compound.training.schedule import epochs_done, warmup_cosine
 from efficientnetv2 import create_model
 from efficientnetv2.module import EfficientNetV2Module
 from efficientnetv2.progressive import ProgressiveLearning

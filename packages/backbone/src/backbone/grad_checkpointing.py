@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from compound.training.norms import Norm
+from compound.training.freeze import Norm
 
 if TYPE_CHECKING:
     from backbone.efficientnet import EfficientNetTrunk

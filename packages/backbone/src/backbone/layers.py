@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from backbone.specs import LayerStyle
-from compound.training.norms import Norm
+from compound.training.freeze import Norm
 
 V1_STYLE = LayerStyle()
 Conv = TypeVar("Conv", bound=nn.Conv2d)

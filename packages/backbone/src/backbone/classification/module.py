@@ -16,8 +16,8 @@ from backbone.grad_checkpointing import checkpoint_stages
 from compound.errors import UserError
 from compound.report.page import Section, Shot, shot
 from compound.training.batch_norm import WARMUP_BATCHES
+from compound.training.freeze import Norm
 from compound.training.gather import from_first
-from compound.training.norms import Norm
 from compound.training.optim import OptimRecipe
 from compound.training.task_module import TaskModule
 from compound.visualize import as_rgb

@@ -6,8 +6,8 @@ import pytorch_lightning as pl
 import torch
 
 from compound.errors import UserError
-from compound.training.epoch_time import epochs_in_all, progression_of
-from compound.training.norms import Norm
+from compound.training.freeze import Norm
+from compound.training.schedule import epochs_in_all, progression_of
 
 # After this many batches a fresh statistic is its own average, and the warm-up ends.
 WARMUP_BATCHES = 100

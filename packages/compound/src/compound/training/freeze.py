@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from torch import nn
 
 from compound.errors import UserError
-from compound.training.norms import Norm
+
+# Layers that keep running statistics; the second is not a subclass of the first.
+Norm = nn.BatchNorm2d | nn.SyncBatchNorm
 
 
 def freeze(model: nn.Module, patterns: Sequence[str]) -> None:

@@ -11,8 +11,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from compound.errors import UserError
-from compound.training.epoch_time import epochs_done, epochs_in_all, progression_of
-from compound.training.schedule import Schedule, warmup_cosine
+from compound.training.schedule import (
+    Schedule,
+    epochs_done,
+    epochs_in_all,
+    progression_of,
+    warmup_cosine,
+)
 
 # No warm-up takes more of a short training than this.
 MAX_WARMUP_SHARE = 0.1

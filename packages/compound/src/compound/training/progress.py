@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import RichProgressBar
 
 from compound.profiling.memory import peak_resident
-from compound.training.epoch_time import epochs_done, epochs_in_all, progression_of
+from compound.training.schedule import epochs_done, epochs_in_all, progression_of
 
 log = logging.getLogger(__name__)
 

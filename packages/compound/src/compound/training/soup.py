@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from compound.training.norms import Norm
+from compound.training.freeze import Norm
 
 State = Mapping[str, Tensor]
 
