@@ -192,7 +192,7 @@ def test_every_picture_is_read_to_its_end(tmp_path: Path) -> None:
     assert (looks.dull, looks.turned) == ([3], {4: 6})
     assert looks.known.tolist() == [True, False, False, False, True, False]
     assert looks.sizes[[0, 1, 3]].tolist() == [[160, 160], [0, 0], [30, 40]]
-    findings = file_findings("train", looks, 6, lambda row: f"{row}.jpg")
+    findings = file_findings("train", looks, lambda row: f"{row}.jpg")
     assert [(f.severity, f.check, f.total) for f in findings] == [
         ("error", "unreadable", 3),
         ("hint", "one_colour", 1),
@@ -208,7 +208,7 @@ def test_stopping_keeps_what_was_seen() -> None:
 
     looks = look_through("train", look, 100)
     assert looks.seen == 5
-    (stopped, _) = file_findings("train", looks, 100, str)
+    (stopped, _) = file_findings("train", looks, str)
     assert stopped.text == "train: only 5 of 100 pictures were looked at"
     assert stopped.severity == "error"
 

@@ -11,7 +11,6 @@ from backbone.classification.data.index import FileIndex
 from backbone.classification.ranking import Ranking
 from backbone.classification.report import classifier_sections
 from compound.report.charts import lines, new_figure, svg_of
-from compound.report.confusion import cells_of, confusion_part
 from compound.report.page import (
     Box,
     Chart,
@@ -25,6 +24,7 @@ from compound.report.page import (
     shot,
     write_page,
 )
+from compound.report.parts import cells_of, confusion_part
 from compound.report.training import read_metrics, training_section
 
 

@@ -2,35 +2,21 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
-from compound.data.images import UnreadableError
-from compound.report.charts import bars, lines, reliability
-from compound.report.confusion import cells_of, confusion_part
-from compound.report.page import (
-    Box,
-    Chart,
-    Gallery,
-    Numbers,
-    Part,
-    Section,
-    Shot,
-    Table,
-    Text,
-    share,
-    shot,
-)
+from compound.report.charts import bars, lines
+from compound.report.page import Box, Chart, Numbers, Part, Section, Shot, Table, Text, share, shot
+from compound.report.parts import calibration_part, cells_of, confusion_part, extremes
 from efficientdet.data.dataset import Sample, open_picture
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.evaluation.breakdown import KINDS
 from efficientdet.evaluation.curves import ClassRow
 from efficientdet.evaluation.detections import DetectionAnalysis, analyse
 from efficientdet.evaluation.evaluator import Results
-from efficientdet.evaluation.images import PictureBoxes
+from efficientdet.evaluation.images import PictureBoxes, Pictures
 
-# Of the worst pictures, and of the best.
-NUM_PICTURES = 12
 # Curves of more classes would hide each other.
 MOST_CURVES = 8
 # Boxes of one picture; detectors give a hundred, most of them with scores near 0.
@@ -161,56 +147,35 @@ def _confidence(found: DetectionAnalysis) -> list[Part]:
         ("recall", at.scores, at.recall),
         ("F1", at.scores, at.f1),
     ]
-    note = (
-        f"Of detections with a score of 0.8 eight in ten should be right (IoU 0.5). Here scores "
-        f"and shares differ by {share(found.calibration.error) or 'nothing'} in the mean."
-    )
     axes = {"x": "least score", "y": "", "bottom": 0.0, "top": 1.02}
     return [
         Chart("What a threshold does", lines(curves, **axes)),
-        Chart("How far scores can be trusted", reliability(found.calibration), note),
+        calibration_part(found.calibration, "detections"),
     ]
 
 
 def _pictures(found: DetectionAnalysis, index: AnnotationIndex) -> list[Part]:
-    order = found.pictures.order
-    count = min(NUM_PICTURES, -(-len(order) // 2))
-    best = order[count:][::-1][:NUM_PICTURES].tolist()
-    parts: list[Part] = []
-    for title, chosen in (("Worst", order[:count].tolist()), ("Best", best)):
-        shots, problems = _shots(chosen, found, index)
-        if shots:
-            threshold = found.pictures.threshold
-            note = f"Counted below the pictures is what has a score of {threshold:.3f} or more."
-            # Rounded up, the slider would hide what just reaches the threshold.
-            least = math.floor(100 * threshold) / 100
-            parts.append(Gallery(title, shots, index.class_names, note, least))
-        if problems:
-            parts.append(Text(f"{len(problems)} pictures are left out: {problems[0]}", "warn"))
-    return parts
+    threshold = found.pictures.threshold
+    return extremes(
+        found.pictures.order,
+        partial(_shot, found.pictures, index),
+        class_names=index.class_names,
+        note=f"Counted below the pictures is what has a score of {threshold:.3f} or more.",
+        # Rounded up, the slider would hide what just reaches the threshold.
+        least=math.floor(100 * threshold) / 100,
+    )
 
 
-def _shots(
-    chosen: Sequence[int], found: DetectionAnalysis, index: AnnotationIndex
-) -> tuple[list[Shot], list[str]]:
-    """Return pictures, and why some of them cannot be read, as when they have moved."""
-    shots, problems = [], []
-    pictures = found.pictures
-    for i in chosen:
-        row = int(pictures.rows[i])
-        width, height = index.sizes[row].tolist()
-        name = str(index.file_names[row])
-        caption = (
-            f"{name}: {pictures.right[i]} right, {pictures.wrong[i]} wrong, "
-            f"{pictures.missed[i]} missed"
-        )
-        try:
-            pixels = open_picture(index.image_dir / name, width=width, height=height).whole()
-        except UnreadableError as error:
-            problems.append(str(error))
-        else:
-            shots.append(shot(pixels, caption, _boxes(pictures.boxes(i))))
-    return shots, problems
+def _shot(pictures: Pictures, index: AnnotationIndex, i: int) -> Shot:
+    """Return a small picture with its boxes, by its position among those that count."""
+    row = int(pictures.rows[i])
+    width, height = index.sizes[row].tolist()
+    name = str(index.file_names[row])
+    caption = (
+        f"{name}: {pictures.right[i]} right, {pictures.wrong[i]} wrong, {pictures.missed[i]} missed"
+    )
+    pixels = open_picture(index.image_dir / name, width=width, height=height).whole()
+    return shot(pixels, caption, _boxes(pictures.boxes(i)))
 
 
 def _boxes(picture: PictureBoxes) -> list[Box]:

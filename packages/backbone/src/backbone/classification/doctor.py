@@ -8,9 +8,10 @@ import numpy as np
 
 from backbone.classification.data.index import FileIndex, ImageIndex
 from backbone.classification.fast_checks import Splits, class_counts, class_findings
+from compound.doctor.balance import class_facts
 from compound.doctor.diagnosis import Diagnosis, Options
 from compound.doctor.duplicates import contradictions, duplicate_findings, find_duplicates
-from compound.doctor.files import Look, Looks, file_findings, look_at, look_through, spread
+from compound.doctor.files import Look, Looks, file_findings, look_at, look_through
 from compound.doctor.findings import Finding
 from compound.doctor.sections import classes_section, duplicates_section
 
@@ -36,9 +37,9 @@ def diagnose(data: "ClassificationData", options: Options) -> Diagnosis:
         return picture_name(splits[split], row)
 
     for split, index in splits.items():
-        rows = spread(len(index.labels), options.pictures).tolist()
-        seen = look_through(split, partial(_look, index), len(index.labels), rows=rows)
-        findings += file_findings(split, seen, len(rows), partial(name, split))
+        count = len(index.labels)
+        seen = look_through(split, partial(_look, index), count, most=options.pictures)
+        findings += file_findings(split, seen, partial(name, split))
         findings += _sizes(split, seen, data.size, partial(name, split))
         looks[split] = seen
     found = find_duplicates(looks)
@@ -53,10 +54,7 @@ def diagnose(data: "ClassificationData", options: Options) -> Diagnosis:
     facts: dict[str, Any] = {
         "image_size": data.size,
         "pictures": {split: len(index.labels) for split, index in splits.items()},
-        "classes": {
-            split: dict(zip(data.class_names, of_split.tolist(), strict=True))
-            for split, of_split in counts.items()
-        },
+        "classes": class_facts(counts, data.class_names),
     }
     return Diagnosis(findings, facts, sections)
 

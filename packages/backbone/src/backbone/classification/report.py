@@ -1,30 +1,13 @@
 """What stands in a report on a classifier."""
 
 from collections.abc import Sequence
-
-import numpy as np
+from functools import partial
 
 from backbone.classification.analysis import ClassAnalysis, analyse_classes
 from backbone.classification.data.index import ImageIndex
 from backbone.classification.ranking import Ranking
-from compound.data.images import UnreadableError
-from compound.report.charts import reliability
-from compound.report.confusion import confusion_part
-from compound.report.page import (
-    Chart,
-    Gallery,
-    Numbers,
-    Part,
-    Section,
-    Shot,
-    Table,
-    Text,
-    share,
-    shot,
-)
-
-# Of the worst pictures, and of the best.
-NUM_PICTURES = 12
+from compound.report.page import Numbers, Part, Section, Shot, Table, Text, share, shot
+from compound.report.parts import calibration_part, confusion_part, extremes
 
 
 def classifier_sections(ranking: Ranking, index: ImageIndex, *, split: str) -> list[Section]:
@@ -40,8 +23,8 @@ def classifier_sections(ranking: Ranking, index: ImageIndex, *, split: str) -> l
     return [
         Section(f"At a glance: {split}", [_numbers(found, ranking), *_remarks(found)]),
         Section("Classes", _classes(found)),
-        Section("Confidence", [_calibration(found)]),
-        Section("Pictures", _pictures(found, ranking, index)),
+        Section("Confidence", [calibration_part(found.calibration, "predictions")]),
+        Section("Pictures", extremes(found.order, partial(_shot, ranking, index))),
     ]
 
 
@@ -94,44 +77,17 @@ def _classes(found: ClassAnalysis) -> list[Part]:
     return [*parts, confusion_part(found.cells, found.class_names, note=note)]
 
 
-def _calibration(found: ClassAnalysis) -> Chart:
-    note = (
-        f"Of predictions with a score of 0.8 eight in ten should be right. Here scores and shares "
-        f"differ by {share(found.calibration.error) or 'nothing'} in the mean."
-    )
-    return Chart("How far scores can be trusted", reliability(found.calibration), note)
-
-
-def _pictures(found: ClassAnalysis, ranking: Ranking, index: ImageIndex) -> list[Part]:
-    count = min(NUM_PICTURES, -(-len(found.order) // 2))
-    worst, best = found.order[:count], found.order[count:][::-1][:NUM_PICTURES]
-    parts: list[Part] = []
-    for title, rows in (("Worst", worst), ("Best", best)):
-        shots, problems = _shots(rows, ranking, index)
-        if shots:
-            parts.append(Gallery(title, shots))
-        if problems:
-            parts.append(Text(f"{len(problems)} pictures are left out: {problems[0]}", "warn"))
-    return parts
-
-
-def _shots(rows: np.ndarray, ranking: Ranking, index: ImageIndex) -> tuple[list[Shot], list[str]]:
-    """Return pictures, and why some of them cannot be read, as when they have moved."""
-    shots, problems = [], []
-    for row in rows.tolist():
-        i = int(ranking.indices[row])
-        guess, truth = int(ranking.labels[row, 0]), int(ranking.truth[row])
-        caption = f"{index.class_names[truth]}, {ranking.scores[row, 0]:.2f}"
-        if guess != truth:
-            caption = (
-                f"{index.class_names[truth]}, taken for {index.class_names[guess]} "
-                f"({ranking.scores[row, 0]:.2f})"
-            )
-        try:
-            shots.append(shot(index.source(i).whole(), f"{caption}: {index.name(i)}"))
-        except UnreadableError as error:
-            problems.append(str(error))
-    return shots, problems
+def _shot(ranking: Ranking, index: ImageIndex, row: int) -> Shot:
+    """Return the small image of a row of the ranking."""
+    i = int(ranking.indices[row])
+    guess, truth = int(ranking.labels[row, 0]), int(ranking.truth[row])
+    caption = f"{index.class_names[truth]}, {ranking.scores[row, 0]:.2f}"
+    if guess != truth:
+        caption = (
+            f"{index.class_names[truth]}, taken for {index.class_names[guess]} "
+            f"({ranking.scores[row, 0]:.2f})"
+        )
+    return shot(index.source(i).whole(), f"{caption}: {index.name(i)}")
 
 
 def few(names: Sequence[str], most: int = 5) -> str:

@@ -68,6 +68,36 @@ class EpochData(pl.LightningDataModule):
         if not self._checked:
             self.check(("val", "test"))
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the labels."""
+        return next(iter(self.splits.values())).class_names
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the training batches, shuffled and augmented."""
+        if "train" not in self.splits:
+            raise UserError("data: this data set is for evaluation only; it has no training split")
+        return self.shuffled(collate=self.collate)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """Return the validation batches: whole pictures, in order."""
+        return self.whole("val")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Return the test batches: whole pictures, in order."""
+        if "test" not in self.splits:
+            raise UserError("data: this data set has no test split; evaluate on val")
+        return self.whole("test")
+
+    @staticmethod
+    @abstractmethod
+    def collate(samples: Sequence[Any]) -> Any:
+        """Return the batch that samples make."""
+
+    @abstractmethod
+    def whole(self, split: str) -> DataLoader[Any]:
+        """Return the batches of a split: whole pictures, in order."""
+
     @abstractmethod
     def num_pictures(self, split: str) -> int:
         """Return the number of pictures in a split."""

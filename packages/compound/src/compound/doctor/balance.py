@@ -43,6 +43,16 @@ def balance_findings(
     return findings
 
 
+def class_facts(
+    counts: Mapping[str, np.ndarray], class_names: Sequence[str]
+) -> dict[str, dict[str, int]]:
+    """Return the counts ``(K,)`` of each split by the names of the classes."""
+    return {
+        split: dict(zip(class_names, of_split.tolist(), strict=True))
+        for split, of_split in counts.items()
+    }
+
+
 def _missing_in_training(
     missing: np.ndarray, scored: np.ndarray, class_names: Sequence[str], things: str
 ) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -52,12 +52,14 @@ class Looks:
         problems: why pictures cannot be used, by their rows.
         turned: orientations other than 1, by their rows.
         dull: rows of pictures of one colour.
-        seen: how many were looked at.
+        wanted: how many were to be looked at.
+        seen: how many were.
     """
 
     hashes: np.ndarray
     known: np.ndarray
     sizes: np.ndarray
+    wanted: int
     problems: dict[int, str] = field(default_factory=dict)
     turned: dict[int, int] = field(default_factory=dict)
     dull: list[int] = field(default_factory=list)
@@ -103,7 +105,7 @@ def orientation_of(path: Path) -> int:
 
 
 def look_through(
-    split: str, look: Callable[[int], Look], count: int, *, rows: Iterable[int] | None = None
+    split: str, look: Callable[[int], Look], count: int, *, most: int | None = None
 ) -> Looks:
     """Read the pictures of a split with a bar, in threads: decoding does not hold Python's lock.
 
@@ -113,12 +115,15 @@ def look_through(
         split: its name, for the bar.
         look: reads one picture, by its row.
         count: how many there are.
-        rows: those that are looked at, None for all.
+        most: how many are looked at, evenly spread; None for all.
     """
+    chosen = spread(count, most).tolist()
     looks = Looks(
-        np.zeros((count, 2), np.uint64), np.zeros(count, bool), np.zeros((count, 2), np.int32)
+        np.zeros((count, 2), np.uint64),
+        np.zeros(count, bool),
+        np.zeros((count, 2), np.int32),
+        wanted=len(chosen),
     )
-    chosen = list(range(count) if rows is None else rows)
     seen = ahead(look, chosen, readers=max(2, os.cpu_count() or 2))
     shown = track(
         seen,
@@ -158,20 +163,17 @@ def try_some(split: str, find_problem: Callable[[int], str], count: int) -> list
     return [Finding("error", "unreadable", text, "tools/doctor.py looks at all", problems)]
 
 
-def file_findings(
-    split: str, looks: Looks, wanted: int, name: Callable[[int], str]
-) -> list[Finding]:
+def file_findings(split: str, looks: Looks, name: Callable[[int], str]) -> list[Finding]:
     """Return what is wrong with the pictures themselves.
 
     Args:
         split: its name.
         looks: what was seen.
-        wanted: how many pictures should have been looked at.
         name: names a picture, by its row.
     """
     findings = []
-    if looks.seen < wanted:
-        text = f"{split}: only {looks.seen} of {wanted} pictures were looked at"
+    if looks.seen < looks.wanted:
+        text = f"{split}: only {looks.seen} of {looks.wanted} pictures were looked at"
         findings.append(Finding("error", "stopped", text, "run it again to the end"))
     if looks.problems:
         text = f"{split}: {len(looks.problems)} of {looks.seen} pictures cannot be used"

@@ -107,10 +107,7 @@ class DetectionData(EpochData):
         if empty == "drop" and "train" in self.splits:
             self._drop_empty()
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the labels."""
-        return next(iter(self.splits.values())).class_names
+    collate = staticmethod(collate)
 
     def num_pictures(self, split: str) -> int:
         """Return the number of pictures in a split."""
@@ -122,10 +119,8 @@ class DetectionData(EpochData):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, shuffled and augmented."""
-        if "train" not in self.splits:
-            raise UserError("data: this data set is for evaluation only; it has no training split")
         self._warn_of_closing()
-        return self.shuffled(collate=collate)
+        return super().train_dataloader()
 
     @property
     def last_stage(self) -> Stage:
@@ -151,14 +146,6 @@ class DetectionData(EpochData):
         )
         mixing = Mixing(**self.mixing | {"mixup": stage.mixup}, closed_from=self._closed_from())
         return DetectionDataset(self.splits["train"], augment, mixing=mixing, crowd=self.crowd)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation batches: whole pictures, in order."""
-        return self.whole("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return the test batches: whole pictures, in order."""
-        return self.whole("test")
 
     def whole(self, split: str) -> DataLoader[Any]:
         """Return the batches of a split: whole pictures, in order."""

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from compound.data.images import Source
+from compound.doctor.balance import class_facts
 from compound.doctor.diagnosis import Diagnosis, Options
 from compound.doctor.duplicates import Duplicates, duplicate_findings, find_duplicates
-from compound.doctor.files import Look, file_findings, look_at, look_through, spread
+from compound.doctor.files import Look, file_findings, look_at, look_through
 from compound.doctor.findings import Finding
 from compound.doctor.sections import classes_section, duplicates_section
 from efficientdet.data.dataset import open_picture
@@ -54,10 +55,7 @@ def diagnose(
     facts: dict[str, Any] = {
         "image_size": list(data.size),
         "pictures": {split: len(index) for split, index in splits.items()},
-        "classes": {
-            split: dict(zip(data.class_names, of_split.tolist(), strict=True))
-            for split, of_split in counts.items()
-        },
+        "classes": class_facts(counts, data.class_names),
         "truth_ap": scores,
         **fit.facts,
     }
@@ -68,10 +66,10 @@ def _look(splits: Splits, options: Options) -> tuple[list[Finding], Duplicates]:
     """Read the pictures; return what is wrong with them, and which look alike."""
     findings, looks = [], {}
     for split, index in splits.items():
-        rows = spread(len(index), options.pictures).tolist()
-        looks[split] = look_through(split, partial(_look_at, index), len(index), rows=rows)
-        findings += file_findings(split, looks[split], len(rows), partial(picture_name, index))
-        findings += orientation_findings(split, index, looks[split])
+        seen = look_through(split, partial(_look_at, index), len(index), most=options.pictures)
+        findings += file_findings(split, seen, partial(picture_name, index))
+        findings += orientation_findings(split, index, seen)
+        looks[split] = seen
     found = find_duplicates(looks)
     return findings + duplicate_findings(found, partial(_name, splits)), found
 

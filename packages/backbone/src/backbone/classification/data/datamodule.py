@@ -98,10 +98,7 @@ class ClassificationData(EpochData):
         self._augment(self.train_size, interpolation="bicubic")
         self.splits = dict(read() if root is None else read(root))
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the labels."""
-        return self.splits["val"].class_names
+    collate = staticmethod(collate)
 
     def num_pictures(self, split: str) -> int:
         """Return the number of pictures in a split."""
@@ -114,12 +111,6 @@ class ClassificationData(EpochData):
         except ValueError as error:
             return str(error)
         return ""
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Return the training batches, shuffled and augmented."""
-        if "train" not in self.splits:
-            raise UserError("data: this data set is for evaluation only; it has no training split")
-        return self.shuffled(collate=collate)
 
     @property
     def last_stage(self) -> Stage:
@@ -142,16 +133,6 @@ class ClassificationData(EpochData):
         split = self.splits["train"]
         by_class = np.argsort(split.labels, kind="stable")
         return split.subset(by_class[np.linspace(0, len(by_class) - 1, count).round().astype(int)])
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        """Return the validation batches: whole pictures, in order."""
-        return self.whole("val")
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Return the test batches: whole pictures, in order."""
-        if "test" not in self.splits:
-            raise UserError("data: this data set has no test split; evaluate on val")
-        return self.whole("test")
 
     def whole(self, split: str) -> DataLoader[Any]:
         """Return the batches of a split: whole pictures, in order."""
