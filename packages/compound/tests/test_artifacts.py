@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from backbone.classification.data.index import ArrayIndex, FileIndex
+from backbone.classification.data.datamodule import ClassificationData
+from backbone.classification.data.index import ArrayIndex, FileIndex, ImageIndex
 from compound.tracking.artifacts import describe
 
 
@@ -12,12 +13,18 @@ def index_of(*names: str, labels: tuple[int, ...] = (0, 1, 1)) -> FileIndex:
     return FileIndex(Path("/data/train"), np.array(names), np.array(labels), ("cat", "dog"))
 
 
-def fingerprint(index: object) -> str:
-    return describe({"train": index})["splits"]["train"]["fingerprint"]
+def data_of(**splits: ImageIndex) -> ClassificationData:
+    return ClassificationData(
+        root=None, read=lambda: splits, image_size=4, batch_size=1, seed=0, num_workers=0
+    )
+
+
+def fingerprint(index: ImageIndex) -> str:
+    return describe(data_of(val=index))["splits"]["val"]["fingerprint"]
 
 
 def test_a_data_set_is_described() -> None:
-    found = describe({"train": index_of("a", "b", "c"), "val": index_of("d", labels=(0,))})
+    found = describe(data_of(train=index_of("a", "b", "c"), val=index_of("d", labels=(0,))))
     assert found["class_names"] == ["cat", "dog"]
     assert {name: split["pictures"] for name, split in found["splits"].items()} == {
         "train": 3,

@@ -102,6 +102,10 @@ class EpochData(pl.LightningDataModule):
     def num_pictures(self, split: str) -> int:
         """Return the number of pictures in a split."""
 
+    def counts(self, split: str) -> dict[str, int]:
+        """Return how much a split holds, by what is counted."""
+        return {"pictures": self.num_pictures(split)}
+
     @abstractmethod
     def find_problem(self, split: str, i: int) -> str:
         """Return why a picture of a split cannot be read, or nothing."""

@@ -14,15 +14,14 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
+from compound.data.loader import EpochData
 from compound.weights import read_file, save_weights
 
 # W&B shows metadata in full; a longer list of classes is in the artifact's file only.
 _MOST_SHOWN_CLASSES = 100
 
 
-def use_data(
-    logger: WandbLogger, splits: Mapping[str, Any], *, name: str, root: str | Path | None
-) -> None:
+def use_data(logger: WandbLogger, data: EpochData, *, name: str, root: str | Path | None) -> None:
     """Note the data set as an input of the run: a new version where anything in it has changed.
 
     The artifact refers to the data set's folder and holds a description of it; no picture is read
@@ -31,12 +30,12 @@ def use_data(
 
     Args:
         logger: of the run.
-        splits: an index by the split's name.
+        data: the data module.
         name: the data set's, to which its folder's is added.
         root: the folder, if there is one.
     """
     folder = None if root is None else Path(root).expanduser().absolute()
-    described = describe(splits)
+    described = describe(data)
     shown = {key: value for key, value in described.items() if key != "class_names"}
     if len(described["class_names"]) <= _MOST_SHOWN_CLASSES:
         shown["class_names"] = described["class_names"]
@@ -51,31 +50,29 @@ def use_data(
     logger.experiment._log_artifact(artifact, is_user_created=True, use_after_commit=True)
 
 
-def describe(splits: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the classes, how many pictures and objects each split has, and its fingerprint."""
+def describe(data: EpochData) -> dict[str, Any]:
+    """Return the classes, and of each split what it counts and a hash of its arrays."""
     return {
-        "class_names": list(next(iter(splits.values())).class_names),
-        "splits": {name: _describe_split(index) for name, index in splits.items()},
+        "class_names": list(data.class_names),
+        "splits": {
+            split: {**data.counts(split), "fingerprint": _fingerprint(index)}
+            for split, index in data.splits.items()
+        },
     }
 
 
-def _describe_split(index: Any) -> dict[str, Any]:
-    """Return counts of a split, and a hash of all of its arrays."""
-    names = {"labels"}
-    if dataclasses.is_dataclass(index):
-        names |= {field.name for field in dataclasses.fields(index)}
+def _fingerprint(index: Any) -> str:
+    """Return a hash of an index, of all its arrays if it is a dataclass."""
     content = hashlib.blake2b(digest_size=16)
-    for name in sorted(names):
+    if not dataclasses.is_dataclass(index):
+        content.update(repr(index).encode())
+        return content.hexdigest()
+    for name in sorted(field.name for field in dataclasses.fields(index)):
         array = getattr(index, name)
         if isinstance(array, np.ndarray):
             content.update(f"{name} {array.dtype} {array.shape}".encode())
             content.update(array.tobytes())
-    labels = len(getattr(index, "labels"))  # noqa: B009  of a class that pyright does not know
-    offsets = getattr(index, "offsets", None)  # of the objects, where a picture has several
-    counts = {"pictures": labels}
-    if offsets is not None:
-        counts = {"pictures": len(offsets) - 1, "objects": labels}
-    return {**counts, "fingerprint": content.hexdigest()}
+    return content.hexdigest()
 
 
 def log_weights(

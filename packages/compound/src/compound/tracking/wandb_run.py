@@ -10,6 +10,7 @@ import wandb
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import WandbLogger
 
+from compound.data.loader import EpochData
 from compound.report.page import Table
 from compound.tracking.artifacts import log_weights, use_data
 from compound.tracking.trackers import WANDB_RUN, attempt
@@ -46,9 +47,9 @@ class WandbRun(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Define the summary, and note the data set."""
         if trainer.is_global_zero:
-            splits = getattr(getattr(trainer, "datamodule", None), "splits", {})
+            data = getattr(trainer, "datamodule", None)  # a plain loader has none
             monitors = tuple(getattr(pl_module, "monitors", ()))
-            attempt(trainer, WandbLogger, lambda logger: self._begin(logger, monitors, splits))
+            attempt(trainer, WandbLogger, lambda logger: self._begin(logger, monitors, data))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -74,7 +75,7 @@ class WandbRun(pl.Callback):
             attempt(trainer, WandbLogger, lambda logger: log_weights(logger, found, scores))
 
     def _begin(
-        self, logger: WandbLogger, monitors: tuple[str, ...], splits: dict[str, Any]
+        self, logger: WandbLogger, monitors: tuple[str, ...], data: EpochData | None
     ) -> None:
         run = logger.experiment
         if run.disabled:
@@ -82,8 +83,8 @@ class WandbRun(pl.Callback):
         self.run_id = run.id
         for name, best in {**dict.fromkeys(monitors, "max"), **SUMMARIES}.items():
             run.define_metric(name, step_metric=STEP, summary=f"{best},last")
-        if splits:
-            use_data(logger, splits, name=self.dataset, root=self.root)
+        if data is not None and data.splits:
+            use_data(logger, data, name=self.dataset, root=self.root)
 
 
 def table_of(rows: Sequence[Any]) -> wandb.Table:

@@ -113,6 +113,10 @@ class DetectionData(EpochData):
         """Return the number of pictures in a split."""
         return len(self.splits[split])
 
+    def counts(self, split: str) -> dict[str, int]:
+        """Return the number of images and of objects in a split."""
+        return super().counts(split) | {"objects": len(self.splits[split].labels)}
+
     def find_problem(self, split: str, i: int) -> str:
         """Return why a picture of a split cannot be read, or nothing; see `open_picture`."""
         return find_problem(self.splits[split], i)
