@@ -176,8 +176,11 @@ class Task:
         return False
 
     def owns(self, metadata: Settings) -> bool:
-        """Return whether a file without the key ``task``, as version 0.1 wrote, is of this task."""
-        return False
+        """Return whether `load` can rebuild the network that a file's metadata describe.
+
+        Files of version 0.1 lack the key ``task``; their task is the first that owns them.
+        """
+        return metadata.get("task") == self.name
 
     # Networks
 

@@ -28,7 +28,7 @@ class Detection(Task):
         return settings.get("_target_") == "efficientdet.data.datamodule.DetectionData"
 
     def owns(self, metadata: Settings) -> bool:
-        """Return whether a file of version 0.1 holds a detector, which has a BiFPN."""
+        """Return whether a file describes a detector."""
         return DetSpec.stored(metadata) is not None
 
     def create(self, model: Any) -> Any:

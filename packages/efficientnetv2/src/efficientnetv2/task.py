@@ -10,5 +10,5 @@ class ClassificationV2(Classification):
     module = "efficientnetv2.module.EfficientNetV2Module"
 
     def owns(self, metadata: Settings) -> bool:
-        """Return False: a file does not say the recipe of its network."""
+        """Return False: a file does not describe the recipe, so that ``cls`` owns it."""
         return False

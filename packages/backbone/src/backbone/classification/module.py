@@ -23,6 +23,42 @@ from compound.training.task_module import TaskModule
 from compound.visualize import as_rgb
 
 
+class Classifier(Protocol):
+    """What a network needs to be trained as a classifier, besides `compound.hub.mixin.HubMixin`.
+
+    An `EfficientNet` has it; so may any other ``nn.Module``. ``task=clsv2`` also sets the ``p`` of
+    its ``dropout``, and ``task.recompute`` needs its ``trunk``.
+
+    Attributes:
+        spec: a table with ``name``, ``image_size``, ``dropout``, ``preprocessing`` and
+            ``to_dict()``.
+        num_classes: number of logits.
+        class_names: in the order of the logits, None where they are not known.
+        load_report: of its weights, None where they are random.
+        run: None; an optimized copy has what runs it.
+        mean: of the channels, ``(C, 1, 1)`` on the scale 0..255.
+        std: likewise.
+        min_image_size: side of the smallest images that it takes, in pixels.
+    """
+
+    spec: Any
+    num_classes: int
+    class_names: tuple[str, ...] | None
+    load_report: Any
+    run: Any
+    mean: Tensor
+    std: Tensor
+    min_image_size: int
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Map uint8 images ``(B, C, H, W)`` to the network's input."""
+        ...
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Map that to logits ``(B, K)``."""
+        ...
+
+
 class EfficientNetModule(TaskModule):
     """Wire network, loss, mixing and scores to Lightning; any classifier, any recipe.
 
@@ -42,7 +78,7 @@ class EfficientNetModule(TaskModule):
         seed: of what the training itself draws, such as stochastic depth.
     """
 
-    model: EfficientNet
+    model: Any  # a `Classifier`
     # What `best.ckpt` may be chosen by.
     monitors = ("val/top1", "val/top5")
     main_score = "top1"
@@ -51,7 +87,7 @@ class EfficientNetModule(TaskModule):
     def __init__(
         self,
         *,
-        model: Callable[..., EfficientNet],
+        model: Callable[..., Any],
         class_names: Sequence[str],
         optim: OptimRecipe,
         batch_size: int,

@@ -33,7 +33,7 @@ class Classification(Task):
         return settings.get("_target_") == DATA
 
     def owns(self, metadata: Settings) -> bool:
-        """Return whether a file of version 0.1 holds a classifier, which has stages."""
+        """Return whether a file describes an EfficientNet; other classifiers are a stranger's."""
         return NetSpec.stored(metadata) is not None
 
     def load(self, path: str | Path) -> Any:

@@ -68,8 +68,9 @@ def network_of(config: DictConfig, *, exported: bool = False) -> tuple[Task, Any
         opened = open_program(weights)
         task = task_of(opened.metadata) or chosen_task()
         return task, task.exported(opened)
-    task = task_of(read_file(weights).metadata) if weights.is_file() else None
-    if task is not None:
+    metadata = read_file(weights).metadata if weights.is_file() else {}
+    task = task_of(metadata)
+    if task is not None and task.owns(metadata):
         return task, task.load(weights)
     overrides = current_call().overrides
     settings = plain(config.model)
