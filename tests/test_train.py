@@ -78,7 +78,9 @@ def test_run_folder_holds_what_is_promised(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count("holds a run already")) == (2, 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_a_signal_is_no_success_and_says_how_to_go_on(tmp_path: Path, number: int) -> None:
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     command = [
