@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
     "compound": {"compound"},
@@ -99,10 +101,12 @@ def blocked(statement: str, *names: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.tool
 def test_spec_tables_need_no_torch() -> None:
     blocked("import backbone.specs, efficientdet.specs, efficientnetv2.specs", "torch", "numpy")
 
 
+@pytest.mark.tool
 def test_networks_need_torch_only() -> None:
     blocked(
         "import backbone, efficientdet, efficientnetv2; backbone.EfficientNet;"
