@@ -74,7 +74,7 @@ def test_predicts_and_its_exports_predict_the_same(
     image = tmp_path / "grey.png"
     cv2.imwrite(str(image), np.full((40, 50, 3), 90, np.uint8))
     call(installed, tmp_path, "predict", f"weights={run}", f"source={image}")
-    (row,) = csv.DictReader((tmp_path / "predict/predictions.csv").open())
+    (row,) = csv.DictReader((tmp_path / "predict/predictions.csv").read_text().splitlines())
     assert list(row) == ["file", "brightness"]
     assert np.isfinite(float(row["brightness"]))
     call(installed, tmp_path, "export", f"weights={run}", "target=pt2", "pictures=4")
