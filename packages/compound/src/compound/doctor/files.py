@@ -52,18 +52,18 @@ class Looks:
         problems: why pictures cannot be used, by their rows.
         turned: orientations other than 1, by their rows.
         dull: rows of pictures of one colour.
+        seen: how many were looked at.
         wanted: how many were to be looked at.
-        seen: how many were.
     """
 
     hashes: np.ndarray
     known: np.ndarray
     sizes: np.ndarray
-    wanted: int
     problems: dict[int, str] = field(default_factory=dict)
     turned: dict[int, int] = field(default_factory=dict)
     dull: list[int] = field(default_factory=list)
     seen: int = 0
+    wanted: int = 0
 
     def keep(self, row: int, look: Look) -> None:
         """Add one picture."""
