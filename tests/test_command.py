@@ -38,6 +38,7 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == f"compound {__version__}\n"
 
 
+@pytest.mark.tool
 def test_unknown_verb_in_a_process() -> None:
     command = [sys.executable, "-m", "compound", "tran", "task=det"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)

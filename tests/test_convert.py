@@ -185,8 +185,8 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     v2 = efficientdet.create_model(**lite, backbone="efficientnetv2_b0")
     resnet = efficientdet.create_model(**lite, backbone="timm/resnet10t")
     cases: list[tuple[nn.Module, str, str]] = [
-        (classifier, "effdet", "format=effdet holds detectors"),
-        (detector, "timm", "format=timm holds classifiers"),
+        (classifier, "effdet", "format=effdet is not for task=cls"),
+        (detector, "timm", "format=timm is not for task=det"),
         (symmetric, "timm", "timm has no network such as this efficientnet_b0 with padding=symm"),
         (symmetric, "tensorflow", "the official code has no network such as this efficientnet_b0"),
         (own, "timm", "timm has no network such as this efficientnet_b0"),
@@ -211,7 +211,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         path.write_bytes(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("compound.weights.save_weights", fail)
+    monkeypatch.setattr(convert, "save_weights", fail)
     with pytest.raises(OSError, match="disk full"):
         convert._write(model, tmp_path / "a.safetensors", "safetensors", ABOUT)
     assert not list(tmp_path.iterdir())

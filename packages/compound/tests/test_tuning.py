@@ -101,6 +101,7 @@ def trainer(**arguments: Any) -> pl.Trainer:
     return pl.Trainer(**fixed | arguments)
 
 
+@pytest.mark.train
 def test_the_rate_is_a_tenth_of_the_lowest_loss_and_nothing_else_changes(tmp_path: Path) -> None:
     module, data = Parabola(), Data()
     before, drawn = module.state_dict(), torch.get_rng_state()
@@ -122,6 +123,7 @@ def test_the_rate_is_a_tenth_of_the_lowest_loss_and_nothing_else_changes(tmp_pat
     assert curve.problem == "the loss still falls at the largest rate, 2"
 
 
+@pytest.mark.train
 def test_layers_keep_the_proportions_of_their_rates(tmp_path: Path) -> None:
     module = Parabola(layer_decay=0.5)
     seen: list[list[float]] = []
@@ -158,6 +160,7 @@ def test_what_a_curve_says() -> None:
     assert short.problem == "the loss was not finite after 9 steps"
 
 
+@pytest.mark.train
 def test_a_loss_that_is_no_number_ends_the_curve(tmp_path: Path) -> None:
     class Broken(Parabola):
         def training_step(self, batch: Tensor, i: int) -> Tensor:

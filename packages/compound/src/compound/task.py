@@ -253,6 +253,9 @@ class Task:
 
     # Export
 
+    def register_operators(self) -> None:
+        """Make operators of the task's own known to PyTorch, which its programs may hold."""
+
     def exported(self, opened: "Opened") -> Any:
         """Return an exported program, to be used like the network it was made from."""
         raise UserError(f"task={self.name} has no exports")

@@ -90,6 +90,10 @@ class Detection(Task):
         names = self.class_names(model)
         return DetectionPredictor(model, names, settings, given=given, image_ids=image_ids or {})
 
+    def register_operators(self) -> None:
+        """Register the operator of hard suppression."""
+        from efficientdet.export import suppress as _  # noqa: F401
+
     def exported(self, opened: "Opened") -> Any:
         """Return an exported detector."""
         from efficientdet.export.detector import ExportedDetector

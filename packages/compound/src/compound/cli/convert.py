@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from compound.cli.networks import file_of, network_of
 from compound.errors import UserError, closest
-from compound.task import Format, Task, find_task, task_names
+from compound.task import Format, find_task, task_names
 from compound.weights import metadata_of, read_file, save_weights
 
 log = logging.getLogger(__name__)
@@ -30,15 +30,14 @@ _COMMON = {PRETRAINED: None, "safetensors": Format(".safetensors", _safetensors)
 def convert(config: DictConfig) -> None:
     """Write weights in another format, or as a folder of the Hugging Face hub."""
     target = _target(config)
-    task, model = network_of(config)
-    model.eval()
+    model = network_of(config)[1].eval()
     _check_whole(model, config)
     file = file_of(config.weights)
     told = read_file(file).metadata if file.is_file() else {}
     about = {"metrics": told.get("metrics"), "license": config.license or told.get("license")}
     if target is not None:
         try:
-            _write(task, model, target, str(config.format), {**about, "dataset": config.dataset})
+            _write(model, target, str(config.format), {**about, "dataset": config.dataset})
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"to={config.to} cannot be written: {reason}") from error
@@ -86,16 +85,17 @@ def _check_whole(model: Any, config: DictConfig) -> None:
         )
 
 
-def _write(task: Task, model: Any, target: Path, name: str, about: dict[str, Any]) -> None:
+def _write(model: Any, target: Path, name: str, about: dict[str, Any]) -> None:
     """Write the target completely or not at all.
 
     Raises:
         UserError: the format is another task's, or cannot hold the network.
     """
-    form = {**_COMMON, **task.formats}.get(name)
     if name == PRETRAINED:
         model.save_pretrained(target, **about)
         return
+    task = find_task(model.task)
+    form = {**_COMMON, **task.formats}.get(name)
     if form is None:
         known = ", ".join((*_COMMON, *task.formats))
         raise UserError(

@@ -19,6 +19,7 @@ from compound.errors import UserError, closest
 from compound.export.engines import Run, onnx_session, openvino_model, run_onnx, run_openvino
 from compound.export.program import KEY, Program, gist, quiet
 from compound.export.quantize import quantize
+from compound.task import find_task, task_names
 
 # An export in 32 bits differs from PyTorch by rounding, and by the few detections it decides.
 ROUNDING = {"score": 1e-3, "box": 0.1, "unmatched": 2e-3, "probability": 1e-3, "top1": 0.0}
@@ -141,6 +142,8 @@ def _write_pt2(program: Program, path: Path, _: Images) -> list[Path]:
 
 
 def _open_pt2(path: Path) -> tuple[Run, str]:
+    for name in task_names():
+        find_task(name).register_operators()
     extra: dict[str, Any] = {f"{KEY}.json": ""}
     module = torch.export.load(path, extra_files=extra).module()
 
