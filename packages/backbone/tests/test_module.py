@@ -263,7 +263,8 @@ def test_one_picture_is_enough_for_frozen_norms(tmp_path: Path) -> None:
     data = data_of(batch_size=1)
     module = module_of(data, freeze=["trunk", "head"])
     before = module.model.classifier.weight.detach().clone()
-    trainer_in(tmp_path, 1, limit_train_batches=1).fit(module, datamodule=data)
+    # The first step of a warm-up has a rate of zero.
+    trainer_in(tmp_path, 1, limit_train_batches=2).fit(module, datamodule=data)
     assert module.model.classifier.weight.isfinite().all()
     assert not torch.equal(module.model.classifier.weight, before)
 

@@ -117,7 +117,7 @@ def test_rows_by_class_name(tmp_path: Path) -> None:
 
     assert torch.equal(rows(other)[:, 0], rows(model)[:, 2])
     with pytest.raises(
-        UserError, match="does not say that it holds an EfficientNet; it is of task=det"
+        UserError, match="holds an EfficientNet; it is of task=det"
     ):
         EfficientNet.from_pretrained(folder)
     with pytest.raises(UserError, match="do not fit efficientdet_d0"):
