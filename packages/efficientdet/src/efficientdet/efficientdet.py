@@ -47,7 +47,7 @@ class EfficientDet(HubMixin, nn.Module):
 
     task = "det"
     # What was settled when a program was exported; here nothing is.
-    nms = None
+    nms: dict[str, Any] | None = None
     mean: Tensor
     std: Tensor
 

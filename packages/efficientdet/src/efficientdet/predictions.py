@@ -26,7 +26,7 @@ class DetectionPredictor:
     See `compound.task.Predictor`.
     """
 
-    columns = ("file", "class", "score", "x0", "y0", "x1", "y1")
+    columns: tuple[str, ...] = ("file", "class", "score", "x0", "y0", "x1", "y1")
 
     def __init__(
         self,

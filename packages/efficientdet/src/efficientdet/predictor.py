@@ -21,6 +21,8 @@ class Detector(Protocol):
 
     image_size: tuple[int, int]
     mean: Tensor
+    # The settings of a program that has NMS inside.
+    nms: dict[str, Any] | None
 
     @property
     def pad_colour(self) -> tuple[int, int, int]:

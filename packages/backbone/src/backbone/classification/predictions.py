@@ -15,7 +15,7 @@ MOST_NAMED = 10
 class ClassificationPredictor:
     """The likeliest classes; see `compound.task.Predictor`."""
 
-    columns = ("file", "rank", "class", "probability")
+    columns: tuple[str, ...] = ("file", "rank", "class", "probability")
 
     def __init__(
         self, model: Classifier, class_names: Sequence[str], settings: Mapping[str, Any]

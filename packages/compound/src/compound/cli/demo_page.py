@@ -13,7 +13,7 @@ import numpy as np
 import uvicorn
 from fastapi import FastAPI
 from gradio.themes import Default
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from PIL import Image
 from starlette.types import ASGIApp
 
@@ -94,7 +94,9 @@ class Networks:
             UserError: see `network_of`.
         """
         if weights not in self._loaded:
-            task, model = network_of(OmegaConf.merge(self._config, {"weights": weights}))
+            config = self._config.copy()
+            config.weights = weights
+            task, model = network_of(config)
             model.eval().to(self._device)
             height, width = model.input[0]
             names = task.class_names(model)
