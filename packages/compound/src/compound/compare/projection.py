@@ -69,8 +69,7 @@ def hours(shares: Sequence[float], rates: Sequence[float], *, images: float, dev
         images: how many pictures are learnt from, repeats included.
         devices: how many share them, at no loss.
     """
-    seconds = sum(share / rate for share, rate in zip(shares, rates, strict=True))
-    return images * seconds / devices / SECONDS_AN_HOUR
+    return images / _mean_rate(shares, rates) / devices / SECONDS_AN_HOUR
 
 
 def project(outcome: Outcome, *, devices: int) -> Projection | None:
