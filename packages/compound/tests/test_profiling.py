@@ -30,7 +30,7 @@ STEP = timed(forward=0.2, loss=0.04, backward=0.5, optimizer=0.06)
 def test_laps_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter((5.0, 5.25, 5.25, 6.5))
     time = SimpleNamespace(perf_counter=lambda: next(clock))
-    monkeypatch.setattr("compound.profiling.stopwatch.time", time)
+    monkeypatch.setattr("compound.profiling.steps.time", time)
     watch = Stopwatch("cpu")
     for _ in range(3):
         watch.lap()
