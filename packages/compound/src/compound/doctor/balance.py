@@ -44,9 +44,10 @@ def balance_findings(
         for severity, check, chosen, text, advice in told:
             if chosen.any():
                 text = f"{split}: {chosen.sum()} of {len(chosen)} classes {text}"
-                places = [class_names[k] for k in np.flatnonzero(chosen).tolist()]
+                rows = np.flatnonzero(chosen).tolist()
+                places = [class_names[k] for k in rows]
                 if check == "class_rare":
-                    places = [f"{class_names[k]}: {of_split[k]}" for k in np.flatnonzero(chosen)]
+                    places = [f"{class_names[k]}: {of_split[k]}" for k in rows]
                 findings.append(Finding(severity, check, text, advice, places))
         if split == "train":
             findings += _unbalanced(of_split, class_names, things)
