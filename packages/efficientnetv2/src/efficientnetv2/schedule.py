@@ -25,18 +25,15 @@ def first_size(last: int) -> int:
 
 def paper_stages(first: Stage, last: Stage, count: int) -> tuple[Stage, ...]:
     """Return stage i of M at ``first + (last - first) * i / (M - 1)``, in all that it holds."""
-    shares = _shares(count)
-    return tuple(
-        Stage(
-            image_size=round(_between(first.image_size, last.image_size, share)),
-            magnitude=_between(first.magnitude, last.magnitude, share),
-            mixup=_between(first.mixup, last.mixup, share),
-            cutmix=_between(first.cutmix, last.cutmix, share),
-            dropout=_between(first.dropout, last.dropout, share),
-            batch_size=last.batch_size,
-        )
-        for share in shares
-    )
+    stages = []
+    for i in range(count):
+        share = i / (count - 1) if count > 1 else 1.0  # a single one is at its end
+        values = {
+            name: _between(getattr(first, name), getattr(last, name), share)
+            for name in ("image_size", "magnitude", "mixup", "cutmix", "dropout")
+        }
+        stages.append(replace(last, **values | {"image_size": round(values["image_size"])}))
+    return tuple(stages)
 
 
 def official_stages(first: Stage, last: Stage, count: int) -> tuple[Stage, ...]:
@@ -91,8 +88,3 @@ def constant_memory(stages: Sequence[Stage]) -> tuple[Stage, ...]:
 
 def _between(first: float, last: float, share: float) -> float:
     return first + (last - first) * share
-
-
-def _shares(count: int) -> list[float]:
-    """Return how far each stage is on the way; a single one is at its end."""
-    return [1.0] if count == 1 else [i / (count - 1) for i in range(count)]

@@ -25,9 +25,7 @@ def _mbconv(expand: int, stride: int, channels: int, layers: int) -> StageSpec:
     return StageSpec(expand, 3, stride, channels, layers)
 
 
-def _net(
-    key: str, *, stem: int, stages: tuple[StageSpec, ...], image_size: int, dropout: float
-) -> NetSpec:
+def _net(key: str, *stages: StageSpec, stem: int, image_size: int, dropout: float) -> NetSpec:
     return NetSpec(
         name=f"efficientnetv2_{key}",
         stem=stem,
@@ -43,61 +41,53 @@ def _net(
 _SEARCHED = (
     _net(
         "s",
+        # expand, stride, channels, layers
+        _fused(1, 1, 24, 2),
+        _fused(4, 2, 48, 4),
+        _fused(4, 2, 64, 4),
+        _mbconv(4, 2, 128, 6),
+        _mbconv(6, 1, 160, 9),
+        _mbconv(6, 2, 256, 15),
         stem=24,
-        stages=(
-            # expand, stride, channels, layers
-            _fused(1, 1, 24, 2),
-            _fused(4, 2, 48, 4),
-            _fused(4, 2, 64, 4),
-            _mbconv(4, 2, 128, 6),
-            _mbconv(6, 1, 160, 9),
-            _mbconv(6, 2, 256, 15),
-        ),
         image_size=384,
         dropout=0.2,
     ),
     _net(
         "m",
+        _fused(1, 1, 24, 3),
+        _fused(4, 2, 48, 5),
+        _fused(4, 2, 80, 5),
+        _mbconv(4, 2, 160, 7),
+        _mbconv(6, 1, 176, 14),
+        _mbconv(6, 2, 304, 18),
+        _mbconv(6, 1, 512, 5),
         stem=24,
-        stages=(
-            _fused(1, 1, 24, 3),
-            _fused(4, 2, 48, 5),
-            _fused(4, 2, 80, 5),
-            _mbconv(4, 2, 160, 7),
-            _mbconv(6, 1, 176, 14),
-            _mbconv(6, 2, 304, 18),
-            _mbconv(6, 1, 512, 5),
-        ),
         image_size=480,
         dropout=0.3,
     ),
     _net(
         "l",
+        _fused(1, 1, 32, 4),
+        _fused(4, 2, 64, 7),
+        _fused(4, 2, 96, 7),
+        _mbconv(4, 2, 192, 10),
+        _mbconv(6, 1, 224, 19),
+        _mbconv(6, 2, 384, 25),
+        _mbconv(6, 1, 640, 7),
         stem=32,
-        stages=(
-            _fused(1, 1, 32, 4),
-            _fused(4, 2, 64, 7),
-            _fused(4, 2, 96, 7),
-            _mbconv(4, 2, 192, 10),
-            _mbconv(6, 1, 224, 19),
-            _mbconv(6, 2, 384, 25),
-            _mbconv(6, 1, 640, 7),
-        ),
         image_size=480,
         dropout=0.4,
     ),
     _net(
         "xl",
+        _fused(1, 1, 32, 4),
+        _fused(4, 2, 64, 8),
+        _fused(4, 2, 96, 8),
+        _mbconv(4, 2, 192, 16),
+        _mbconv(6, 1, 256, 24),
+        _mbconv(6, 2, 512, 32),
+        _mbconv(6, 1, 640, 8),
         stem=32,
-        stages=(
-            _fused(1, 1, 32, 4),
-            _fused(4, 2, 64, 8),
-            _fused(4, 2, 96, 8),
-            _mbconv(4, 2, 192, 16),
-            _mbconv(6, 1, 256, 24),
-            _mbconv(6, 2, 512, 32),
-            _mbconv(6, 1, 640, 8),
-        ),
         image_size=512,
         dropout=0.4,
     ),
@@ -107,15 +97,13 @@ _SEARCHED = (
 BASELINE = replace(
     _net(
         "b0",
+        _fused(1, 1, 16, 1),
+        _fused(4, 2, 32, 2),
+        _fused(4, 2, 48, 2),
+        _mbconv(4, 2, 96, 3),
+        _mbconv(6, 1, 112, 5),
+        _mbconv(6, 2, 192, 8),
         stem=32,
-        stages=(
-            _fused(1, 1, 16, 1),
-            _fused(4, 2, 32, 2),
-            _fused(4, 2, 48, 2),
-            _mbconv(4, 2, 96, 3),
-            _mbconv(6, 1, 112, 5),
-            _mbconv(6, 2, 192, 8),
-        ),
         image_size=224,
         dropout=0.2,
     ),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from compound.compare.rows import Row
-    from compound.profiling.protocols import Measurable
+    from compound.training.task_module import TaskModule
 
 _GROUP = "compound.contests"
 
@@ -52,7 +52,7 @@ class Contest(Protocol):
         """Return the side in pixels of the images that a row's network is evaluated with."""
         ...
 
-    def module(self, row: "Row", source: str, *, channels_last: bool) -> "Measurable":
+    def module(self, row: "Row", source: str, *, channels_last: bool) -> "TaskModule":
         """Build the module that trains a row, with random weights, on the CPU."""
         ...
 

@@ -69,8 +69,7 @@ def hours(shares: Sequence[float], rates: Sequence[float], *, images: float, dev
         images: how many pictures are learnt from, repeats included.
         devices: how many share them, at no loss.
     """
-    seconds = sum(share / rate for share, rate in zip(shares, rates, strict=True))
-    return images * seconds / devices / SECONDS_AN_HOUR
+    return images / _mean_rate(shares, rates) / devices / SECONDS_AN_HOUR
 
 
 def project(outcome: Outcome, *, devices: int) -> Projection | None:
@@ -78,9 +77,7 @@ def project(outcome: Outcome, *, devices: int) -> Projection | None:
     if outcome.failure is not None:
         return None
     shares = [part.share for part in outcome.parts]
-    rounds = list(zip(outcome.steps, outcome.loader, strict=True))
-    step_rates = [_step_rates(steps) for steps, _ in rounds]
-    loader_rates = [loader for _, loader in rounds]
+    step_rates = [_step_rates(steps) for steps in outcome.steps]
 
     def phase(*names: str) -> float:
         rounds = (
@@ -88,7 +85,7 @@ def project(outcome: Outcome, *, devices: int) -> Projection | None:
         )
         return median(sum(s * v for s, v in zip(shares, values, strict=True)) for values in rounds)
 
-    known = [[rate for rate in rates if rate is not None] for rates in loader_rates]
+    known = [[rate for rate in rates if rate is not None] for rates in outcome.loader]
     complete = all(len(rates) == len(shares) for rates in known)
     return Projection(
         forward=phase("to device", "forward", "loss"),

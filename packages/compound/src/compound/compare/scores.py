@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from compound.compare.contest import Contest
-from compound.compare.processes import failure
+from compound.compare.processes import Failure, failure
 from compound.compare.rows import Row
 from compound.errors import UserError, closest
 from compound.profiling.settings import PRECISIONS
@@ -122,34 +122,33 @@ def train(
     results = [Trained(row) for row in rows]
     for seed in plan.seeds:
         for result in results:
-            if result.failure is None:
-                log.info("seed %d: %s", seed, result.row.name)
-                words = overrides(result.row, plan, contest, seed)
-                _train_one(result, plan, seed, words, folder / f"{result.row.name}-seed{seed}")
+            if result.failure is not None:
+                continue
+            name = result.row.name
+            log.info("seed %d: %s", seed, name)
+            words = overrides(result.row, plan, contest, seed)
+            try:
+                result.curves[seed] = _train_one(plan, words, folder / f"{name}-seed{seed}")
+            except Failure as error:
+                result.failure = f"{error.reason} (seed {seed})"
+                log.warning("%s: %s", name, result.failure)
         yield results
 
 
-def _train_one(
-    result: Trained, plan: TrainingPlan, seed: int, words: Sequence[str], folder: Path
-) -> None:
+def _train_one(plan: TrainingPlan, words: Sequence[str], folder: Path) -> Curve:
     command = [*plan.command, *words, f"hydra.run.dir={folder}"]
     done = subprocess.run(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
     )
-    curve = None
     if done.returncode != 0:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "stderr.txt").write_text(done.stderr)
-        result.failure = f"{failure(done.returncode, done.stderr).reason} (seed {seed})"
-    else:
-        curve = read_curve(folder, plan.metric)
-        if not curve.scores:
-            result.failure = f"{plan.metric} was never scored (seed {seed})"
-    if curve is None or result.failure is not None:
-        log.warning("%s: %s", result.row.name, result.failure)
-        return
-    result.curves[seed] = curve
+        raise failure(done.returncode, done.stderr)
+    curve = read_curve(folder, plan.metric)
+    if not curve.scores:
+        raise Failure(f"{plan.metric} was never scored")
     log.info("  %s %.4f after %.2f minutes", plan.metric, curve.scores[-1], curve.minutes[-1])
+    return curve
 
 
 def overrides(row: Row, plan: TrainingPlan, contest: Contest, seed: int) -> list[str]:

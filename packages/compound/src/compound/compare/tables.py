@@ -91,7 +91,7 @@ def _time(row: Row, projection: Projection | None) -> tuple[str, ...]:
 def _ratio_table(found: Sequence[Ratio]) -> Table:
     rows = [
         (ratio.row, ratio.baseline, _spread(ratio.training), _spread(ratio.steps),
-         _times(ratio.paper_training))
+         _number(ratio.paper_training, ".1f", "x"))
         for ratio in found
     ]  # fmt: skip
     columns = ("row", "against", "training faster by", "steps alone", "paper")
@@ -111,7 +111,7 @@ def _inference_table(outcomes: Sequence[Outcome], found: Sequence[Ratio]) -> Tab
                     _number(outcome.row.paper_images_per_second, "g"),
                     ratio.baseline if ratio else "",
                     _spread(ratio and ratio.inference),
-                    _times(ratio and ratio.paper_inference),
+                    _number(ratio and ratio.paper_inference, ".1f", "x"),
                 )
             )
     columns = ("row", "images/s", "paper's images/s", "against", "faster by", "paper")
@@ -155,7 +155,7 @@ def _to_target(result: Learnt) -> str:
 def _estimate(estimate: Estimate | None, form: str, unit: str = "") -> str:
     if estimate is None:
         return ""
-    text = f"{estimate.mean:{form}}{unit}"
+    text = _number(estimate.mean, form, unit)
     return text if estimate.error is None else f"{text} +- {estimate.error:{form}}"
 
 
@@ -165,9 +165,5 @@ def _spread(spread: Spread | None) -> str:
     return f"{spread.median:.2f}x ({spread.least:.2f} to {spread.most:.2f})"
 
 
-def _times(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}x"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else f"{value:{form}}"
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    return "" if value is None else f"{value:{form}}{unit}"

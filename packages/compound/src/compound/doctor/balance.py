@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from compound.doctor.findings import Finding
+from compound.doctor.findings import Finding, Severity
 
 # Fewer examples than this teach little.
 FEW = 10
@@ -24,22 +24,33 @@ def balance_findings(
         things: what is counted, such as objects.
     """
     findings = _alike(class_names)
+    scored = sum(
+        (one for split, one in counts.items() if split != "train"), np.zeros(len(class_names), int)
+    )
     for split, of_split in counts.items():
-        missing = of_split == 0
+        missing, few = of_split == 0, (of_split > 0) & (of_split < FEW)
+        here, none = f"have no {things} here, but some elsewhere", f"have no {things} at all"
+        told: list[tuple[Severity, str, np.ndarray, str, str]] = [
+            ("warning", "class_missing", missing & (scored > 0), here,
+             "they can only be missed; add examples or take the classes out"),
+            ("warning", "class_missing", missing & (scored == 0), none,
+             "add examples or take the classes out"),
+            ("hint", "class_rare", few, f"have fewer than {FEW} {things}",
+             "expect little of them, or add examples"),
+        ]  # fmt: skip
+        if split != "train":
+            advice = "their score is unknown; give the split some"
+            told = [("hint", "class_unscored", missing, f"have no {things}", advice)]
+        for severity, check, chosen, text, advice in told:
+            if chosen.any():
+                text = f"{split}: {chosen.sum()} of {len(chosen)} classes {text}"
+                rows = np.flatnonzero(chosen).tolist()
+                places = [class_names[k] for k in rows]
+                if check == "class_rare":
+                    places = [f"{class_names[k]}: {of_split[k]}" for k in rows]
+                findings.append(Finding(severity, check, text, advice, places))
         if split == "train":
-            scored = sum((other for name, other in counts.items() if name != "train"), of_split * 0)
-            findings += _missing_in_training(missing, scored, class_names, things)
-            findings += _rare(of_split, class_names, things)
-        elif missing.any():
-            findings.append(
-                Finding(
-                    "hint",
-                    "class_unscored",
-                    f"{split}: {missing.sum()} of {len(missing)} classes have no {things}",
-                    "their score is unknown; give the split some",
-                    _named(missing, class_names),
-                )
-            )
+            findings += _unbalanced(of_split, class_names, things)
     return findings
 
 
@@ -53,46 +64,16 @@ def class_facts(
     }
 
 
-def _missing_in_training(
-    missing: np.ndarray, scored: np.ndarray, class_names: Sequence[str], things: str
-) -> list[Finding]:
-    findings = []
-    for chosen, text, advice in (
-        (
-            missing & (scored > 0),
-            f"have no {things} here, but some elsewhere",
-            "they can only be missed; add examples or take the classes out",
-        ),
-        (
-            missing & (scored == 0),
-            f"have no {things} at all",
-            "add examples or take the classes out",
-        ),
-    ):
-        if chosen.any():
-            text = f"train: {chosen.sum()} of {len(chosen)} classes {text}"
-            places = _named(chosen, class_names)
-            findings.append(Finding("warning", "class_missing", text, advice, places))
-    return findings
-
-
-def _rare(counts: np.ndarray, class_names: Sequence[str], things: str) -> list[Finding]:
-    findings = []
-    few = (counts > 0) & (counts < FEW)
-    if few.any():
-        places = [f"{class_names[int(k)]}: {counts[k]}" for k in np.flatnonzero(few)]
-        text = f"train: {few.sum()} of {len(few)} classes have fewer than {FEW} {things}"
-        advice = "expect little of them, or add examples"
-        findings.append(Finding("hint", "class_rare", text, advice, places))
+def _unbalanced(counts: np.ndarray, class_names: Sequence[str], things: str) -> list[Finding]:
     most, least = int(counts.argmax()), int(np.where(counts > 0, counts, counts.max()).argmin())
-    if counts[most] > RATIO * counts[least] > 0:
-        text = (
-            f"train: {class_names[most]} has {counts[most]} {things}, {class_names[least]} "
-            f"{counts[least]}: {counts[most] / counts[least]:.0f} times fewer"
-        )
-        advice = "watch the classes' own scores, or add examples of the rare ones"
-        findings.append(Finding("hint", "class_balance", text, advice))
-    return findings
+    if not counts[most] > RATIO * counts[least] > 0:
+        return []
+    text = (
+        f"train: {class_names[most]} has {counts[most]} {things}, {class_names[least]} "
+        f"{counts[least]}: {counts[most] / counts[least]:.0f} times fewer"
+    )
+    advice = "watch the classes' own scores, or add examples of the rare ones"
+    return [Finding("hint", "class_balance", text, advice)]
 
 
 def _alike(class_names: Sequence[str]) -> list[Finding]:
@@ -106,7 +87,3 @@ def _alike(class_names: Sequence[str]) -> list[Finding]:
     text = f"{len(same)} classes are written in more than one way"
     advice = "they may be one class; give them one name"
     return [Finding("warning", "class_names", text, advice, same)]
-
-
-def _named(chosen: np.ndarray, class_names: Sequence[str]) -> list[str]:
-    return [class_names[int(k)] for k in np.flatnonzero(chosen)]

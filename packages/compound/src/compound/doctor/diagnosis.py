@@ -8,7 +8,7 @@ from typing import Any
 
 from compound.doctor.findings import Finding, ordered, passes, tally
 from compound.doctor.sections import findings_section
-from compound.errors import UserError
+from compound.profiling.settings import check_whole
 from compound.report.page import Section, write_page
 
 
@@ -32,14 +32,9 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key, least in (("pictures", 1), ("samples", 0), ("generations", 0)):
-            value = getattr(self, key)
-            if key == "pictures" and value is None:
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                expected = f"a whole number of {least} or more"
-                more = ", or null for all" if key == "pictures" else ""
-                raise UserError(f"{key}={value}: expected {expected}{more}")
+        check_whole(self, samples=0, generations=0)
+        if self.pictures is not None:
+            check_whole(self, ", or null for all", pictures=1)
 
 
 @dataclass(slots=True)

@@ -19,83 +19,59 @@ class Duplicates:
     """Pairs of pictures that look alike, each a picture and an earlier one.
 
     Attributes:
-        across: by the two splits: of each picture of the first the nearest of the second.
-        within: by split: of each picture the nearest before it.
+        twins: by two splits, of each picture of the first the nearest of the second; by one split
+            twice, of each picture the nearest before it. Those across splits come first.
     """
 
-    across: Mapping[tuple[str, str], list[Twin]]
-    within: Mapping[str, list[Twin]]
+    twins: Mapping[tuple[str, str], list[Twin]]
 
     def pairs(self) -> list[tuple[Place, Place]]:
         """Return all pairs as splits and rows, those across splits first."""
-        found = [
+        return [
             ((split, twin.picture), (other, twin.other))
-            for (split, other), twins in self.across.items()
-            for twin in twins
-        ]
-        return found + [
-            ((split, twin.picture), (split, twin.other))
-            for split, twins in self.within.items()
+            for (split, other), twins in self.twins.items()
             for twin in twins
         ]
 
 
 def find_duplicates(looks: Mapping[str, Looks]) -> Duplicates:
     """Compare the pictures of all splits with each other."""
-    names = list(looks)
-    starts = np.cumsum([0, *(len(looks[name].known) for name in names)])
     groups = group(
-        np.concatenate([looks[name].hashes for name in names]),
-        np.concatenate([looks[name].known for name in names]),
+        np.concatenate([split.hashes for split in looks.values()]),
+        np.concatenate([split.known for split in looks.values()]),
     )
-    rows = {
-        name: np.arange(start, end)
-        for name, start, end in zip(names, starts, starts[1:], strict=False)
-    }
-    origin = dict(zip(names, starts.tolist(), strict=False))
-    across = {
-        (name, other): [
-            Twin(twin.picture - origin[name], twin.other - origin[other], twin.distance)
-            for twin in find_twins(groups, rows[name], rows[other])
+    names, starts, count = list(looks), {}, 0
+    for name, split in looks.items():
+        starts[name] = count
+        count += len(split.known)
+    rows = {name: starts[name] + np.arange(len(split.known)) for name, split in looks.items()}
+    across = [(name, other) for i, name in enumerate(names) for other in names[:i]]
+    twins = {}
+    for name, other in [*across, *((name, name) for name in names)]:
+        among = None if name == other else rows[other]
+        twins[name, other] = [
+            Twin(twin.picture - starts[name], twin.other - starts[other], twin.distance)
+            for twin in find_twins(groups, rows[name], among)
         ]
-        for i, name in enumerate(names)
-        for other in names[:i]
-    }
-    within = {
-        name: [
-            Twin(twin.picture - origin[name], twin.other - origin[name], twin.distance)
-            for twin in find_twins(groups, rows[name])
-        ]
-        for name in names
-    }
-    return Duplicates(across, within)
+    return Duplicates(twins)
 
 
 def duplicate_findings(found: Duplicates, name: Name) -> list[Finding]:
     """Return what was found; pairs across splits are told first."""
     findings = []
-    for (split, other), twins in found.across.items():
-        if twins:
-            findings.append(
-                Finding(
-                    "warning",
-                    "duplicates_across",
-                    f"{split}: {len(twins)} pictures look like one of {other}",
-                    f"the score on {split} flatters; take them out of one of the two",
-                    [_pair(twin, split, other, name) for twin in twins],
-                )
-            )
-    for split, twins in found.within.items():
-        if twins:
-            findings.append(
-                Finding(
-                    "hint",
-                    "duplicates_within",
-                    f"{split}: {len(twins)} pictures look like an earlier one",
-                    "they count twice; take one of each pair out unless that is meant",
-                    [_pair(twin, split, split, name) for twin in twins],
-                )
-            )
+    for (split, other), twins in found.twins.items():
+        if not twins:
+            continue
+        text = f"{split}: {len(twins)} pictures look like "
+        places = [_pair(twin, split, other, name) for twin in twins]
+        if split == other:
+            advice = "they count twice; take one of each pair out unless that is meant"
+            text += "an earlier one"
+            findings.append(Finding("hint", "duplicates_within", text, advice, places))
+        else:
+            advice = f"the score on {split} flatters; take them out of one of the two"
+            text += f"one of {other}"
+            findings.append(Finding("warning", "duplicates_across", text, advice, places))
     return findings
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 Severity = Literal["error", "warning", "hint"]
@@ -33,14 +33,7 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON has them, with all places."""
-        return {
-            "severity": self.severity,
-            "check": self.check,
-            "text": self.text,
-            "advice": self.advice,
-            "places": list(self.places),
-            "count": self.total,
-        }
+        return asdict(self) | {"places": list(self.places), "count": self.total}
 
     @property
     def total(self) -> int:

@@ -55,7 +55,7 @@ class Peak:
 
 def resident() -> int:
     """Return the resident bytes; where the system does not tell, the peak so far."""
-    return _status("VmRSS") if STATUS.is_file() else _maximum()
+    return _status("VmRSS")
 
 
 def peak_resident() -> int:
@@ -64,7 +64,7 @@ def peak_resident() -> int:
     Linux's own mark of this program, as ``ru_maxrss`` begins with the parent's at the time of the
     fork.
     """
-    return _status("VmHWM") if STATUS.is_file() else _maximum()
+    return _status("VmHWM")
 
 
 def available() -> int | None:
@@ -129,14 +129,12 @@ def limit_data(gigabytes: float) -> None:
 
 
 def _status(key: str) -> int:
-    return _kibibytes(STATUS, key)
+    if STATUS.is_file():
+        return _kibibytes(STATUS, key)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
 
 
 def _kibibytes(path: Path, key: str) -> int:
     found = re.search(rf"^{key}:\s*(\d+) kB$", path.read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1]) * 1024
-
-
-def _maximum() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT

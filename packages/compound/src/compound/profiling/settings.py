@@ -42,8 +42,13 @@ def check_precision(precision: str, device: str) -> None:
         raise UserError("precision=16-mixed needs a GPU; a CPU takes 32-true or bf16-mixed")
 
 
-def check_whole(settings: object, **least: int) -> None:
+def check_whole(settings: object, others: str = "", **least: int) -> None:
     """Refuse settings whose attributes are no whole numbers of ``least`` or more.
+
+    Args:
+        settings: has the attributes.
+        others: words on what else may be given.
+        least: the smallest number of each attribute.
 
     Raises:
         UserError: one of them is not.
@@ -51,4 +56,4 @@ def check_whole(settings: object, **least: int) -> None:
     for key, smallest in least.items():
         value = getattr(settings, key)
         if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
-            raise UserError(f"{key}={value}: expected a whole number of {smallest} or more")
+            raise UserError(f"{key}={value}: expected a whole number of {smallest} or more{others}")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from torch import Tensor
 from compound.profiling.loading import Loader
 from compound.profiling.machine import autocast
 from compound.profiling.memory import Peak
-from compound.profiling.protocols import Measurable
 from compound.profiling.settings import Settings
+
+if TYPE_CHECKING:
+    from compound.training.task_module import TaskModule
 
 TRAINING = ("to device", "forward", "loss", "backward", "optimizer")
 INFERENCE = ("to device", "forward", "post-processing")
@@ -77,7 +79,7 @@ class Timed:
 class Training:
     """Steps of a training."""
 
-    def __init__(self, module: Measurable, settings: Settings, *, batch_size: int) -> None:
+    def __init__(self, module: "TaskModule", settings: Settings, *, batch_size: int) -> None:
         self.module = module
         self.settings = settings
         self.frozen = [layer for layer in module.model.modules() if not layer.training]
@@ -139,7 +141,9 @@ class Training:
 
 
 @torch.no_grad()
-def measure_inference(module: Measurable, images: Tensor, settings: Settings, peak: Peak) -> Timed:
+def measure_inference(
+    module: "TaskModule", images: Tensor, settings: Settings, peak: Peak
+) -> Timed:
     """Return what it takes from pictures on the host to what a user asks for.
 
     Args:

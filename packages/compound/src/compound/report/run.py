@@ -2,11 +2,14 @@
 
 import logging
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from compound.profiling.machine import describe
-from compound.report.page import Gallery, Section, Shot, Text, write_page
+from compound.report.page import Gallery, Section, write_page
 from compound.report.training import making_section, read_metrics, training_section
+
+if TYPE_CHECKING:
+    from compound.training.task_module import TaskModule
 
 log = logging.getLogger(__name__)
 
@@ -14,20 +17,8 @@ log = logging.getLogger(__name__)
 NUM_SAMPLES = 12
 
 
-class Told(Protocol):
-    """A task's module, which knows what it scored last."""
-
-    def report(self, data: Any) -> list[Section]:
-        """Return what there is to say about the scores."""
-        ...
-
-    def sample_shots(self, data: Any, count: int) -> list[Shot]:
-        """Return training pictures as the network sees them."""
-        ...
-
-
 def write_report(
-    folder: Path, *, title: str, module: Told, data: Any, config: str, device: str
+    folder: Path, *, title: str, module: "TaskModule", data: Any, config: str, device: str
 ) -> Path:
     """Write ``report.html`` into a run's folder; return its path.
 
@@ -55,7 +46,7 @@ def write_report(
     return path
 
 
-def samples_section(module: Told, data: Any, count: int) -> Section:
+def samples_section(module: "TaskModule", data: Any, count: int) -> Section:
     """Return augmented training pictures as the network sees them."""
     shots = module.sample_shots(data, count)
     seen = Gallery("Training pictures as the network sees them", shots, data.class_names)
@@ -75,8 +66,3 @@ def _shown(folder: Path) -> str:
     """Return a folder as it is seen from here, if it is below."""
     whole, here = folder.absolute(), Path.cwd()
     return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
-
-
-def never_scored() -> Section:
-    """Return what a report says in place of scores that there are not."""
-    return Section("At a glance", [Text("This run was never scored.", "warn")])

@@ -10,8 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from compound.report.page import Section, Shot
-from compound.report.run import never_scored
+from compound.report.page import Section, Shot, Text
 from compound.training.best import monitored
 from compound.training.freeze import freeze as freeze_layers
 from compound.training.optim import OptimRecipe
@@ -160,7 +159,7 @@ class TaskModule(pl.LightningModule):
         """Return what a report says of the last split that was scored."""
         split = next(reversed(self.results), None)
         if split is None:
-            return [never_scored()]
+            return [Section("At a glance", [Text("This run was never scored.", "warn")])]
         return self.sections(self.results[split], data, split)
 
     def _logged(self, split: str) -> tuple[Mapping[str, float], Any]:
