@@ -162,7 +162,7 @@ class DetectionData(EpochData):
     def pick(self, count: int) -> AnnotationIndex:
         """Return a split of ``count`` training pictures with objects."""
         index = self.splits["train"]
-        owners = np.repeat(np.arange(len(index)), np.diff(index.offsets))
+        owners = index.owners
         rich = np.flatnonzero(np.bincount(owners[~index.crowd], minlength=len(index)))
         if count > len(rich):
             raise UserError(f"overfit={count}: only {len(rich)} training pictures have objects")

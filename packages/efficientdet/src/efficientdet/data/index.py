@@ -108,6 +108,15 @@ class AnnotationIndex:
         """Return the number of pictures."""
         return len(self.image_ids)
 
+    @property
+    def owners(self) -> np.ndarray:
+        """Return the position of each box's picture, ``(N,)`` int64."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def path(self, i: int) -> Path:
+        """Return the file of the picture at position ``i``."""
+        return self.image_dir / str(self.file_names[i])
+
     def rows(self, i: int) -> slice:
         """Return the rows of the box arrays that belong to the picture at position ``i``."""
         return slice(int(self.offsets[i]), int(self.offsets[i + 1]))

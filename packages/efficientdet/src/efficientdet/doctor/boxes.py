@@ -69,17 +69,12 @@ def as_seen(index: AnnotationIndex, size: tuple[int, int]) -> np.ndarray:
     for i, (width, height) in enumerate(sizes.tolist()):
         kept_height, kept_width = fitted_size((height, width), size)
         ratios[i] = kept_width / width, kept_height / height
-    return index.boxes * np.tile(ratios[which[owners_of(index)]], 2)
-
-
-def owners_of(index: AnnotationIndex) -> np.ndarray:
-    """Return ``(N,)`` the picture of each box."""
-    return np.repeat(np.arange(len(index)), np.diff(index.offsets))
+    return index.boxes * np.tile(ratios[which[index.owners]], 2)
 
 
 def place_namer(index: AnnotationIndex) -> Callable[[int], str]:
     """Return what names a box: file, class, corners."""
-    owners = owners_of(index)
+    owners = index.owners
 
     def name(row: int) -> str:
         file = f"{index.image_dir.name}/{index.file_names[owners[row]]}"
@@ -96,7 +91,7 @@ def _odd(
     sides = index.boxes[:, 2:] - index.boxes[:, :2]
     seen = as_seen(index, size)
     shorter = (seen[:, 2:] - seen[:, :2]).min(axis=1)
-    whole = index.sizes[owners_of(index)].prod(axis=1)
+    whole = index.sizes[index.owners].prod(axis=1)
     counted = ~index.crowd
     return [
         (
@@ -145,7 +140,7 @@ def _same(index: AnnotationIndex) -> tuple[np.ndarray, np.ndarray]:
     Each box is compared with the one behind it, then with the one behind that, and so on: all
     pictures at once, as long as they have so many.
     """
-    boxes, owners = index.boxes, owners_of(index)
+    boxes, owners = index.boxes, index.owners
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     here = np.flatnonzero(~index.crowd[:-1] & (owners[:-1] == owners[1:]))
     pairs = [np.empty((2, 0), np.int64)]

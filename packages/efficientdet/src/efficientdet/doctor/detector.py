@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from compound.data.images import Source
 from compound.doctor.balance import class_facts
 from compound.doctor.diagnosis import Diagnosis, Options
 from compound.doctor.duplicates import Duplicates, duplicate_findings, find_duplicates
@@ -75,17 +74,11 @@ def _look(splits: Splits, options: Options) -> tuple[list[Finding], Duplicates]:
 
 
 def _look_at(index: AnnotationIndex, row: int) -> Look:
-    return look_at(partial(_open, index, row), index.image_dir / str(index.file_names[row]))
-
-
-def _open(index: AnnotationIndex, row: int) -> Source:
-    width, height = index.sizes[row].tolist()
-    path = index.image_dir / str(index.file_names[row])
-    return open_picture(path, width=width, height=height)
+    return look_at(partial(open_picture, index, row), index.path(row))
 
 
 def _pixels(splits: Splits, split: str, row: int) -> np.ndarray:
-    return _open(splits[split], row).whole()
+    return open_picture(splits[split], row).whole()
 
 
 def _name(splits: Splits, split: str, row: int) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 
 from compound.doctor.findings import Finding
 from efficientdet.data.index import AnnotationIndex
-from efficientdet.doctor.boxes import owners_of
 
 # Share of a split's pictures without objects from which on it is a warning.
 MANY_EMPTY = 0.5
@@ -57,7 +56,7 @@ def _repeated(split: str, index: AnnotationIndex) -> list[Finding]:
 
 
 def _empty(split: str, index: AnnotationIndex) -> list[Finding]:
-    objects = np.bincount(owners_of(index)[~index.crowd], minlength=len(index))
+    objects = np.bincount(index.owners[~index.crowd], minlength=len(index))
     rows = np.flatnonzero(objects == 0)
     if not len(rows):
         return []

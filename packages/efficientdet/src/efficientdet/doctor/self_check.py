@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 
 from compound.doctor.findings import Finding
@@ -53,7 +54,5 @@ def truth_findings(
 
 def _most_of_a_class(index: AnnotationIndex) -> int:
     """Return the number of objects that a picture has of one class at most."""
-    owners = torch.arange(len(index)).repeat_interleave(torch.from_numpy(index.offsets).diff())
-    objects = torch.from_numpy(~index.crowd)
-    pairs = owners * len(index.class_names) + torch.from_numpy(index.labels)
-    return int(pairs[objects].bincount(minlength=1).max())
+    pairs = index.owners * len(index.class_names) + index.labels
+    return int(np.bincount(pairs[~index.crowd], minlength=1).max())

@@ -28,7 +28,7 @@ def voc_ap(
     by_id = np.argsort(index.category_ids)
     labels = by_id[np.searchsorted(index.category_ids, results[:, 6], sorter=by_id)]
     pictures = np.searchsorted(index.image_ids, results[:, 0])
-    owners = np.repeat(np.arange(len(index)), np.diff(index.offsets))
+    owners = index.owners
     num_classes = len(index.class_names)
     belongs = _most_overlapped(
         _to_xyxy(results[:, 1:5]),
