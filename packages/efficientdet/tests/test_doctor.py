@@ -37,7 +37,7 @@ def build(
     records = []
     for i, objects in enumerate(pictures, 1):
         (folder / f"{i}.png").touch()
-        found = [ObjectRecord(box, label, False, None, f"object {box}") for box, label in objects]
+        found = [ObjectRecord(box, label, f"object {box}") for box, label in objects]
         records.append(PictureRecord(i, f"{i}.png", *size, found))
     return build_index(
         records,
