@@ -1,15 +1,21 @@
-"""What the lists of pictures say: files that are listed twice, pictures without objects."""
+"""What lists of images say: images listed twice, without objects, or turned by viewers (EXIF)."""
 
 from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
 
-from compound.doctor.findings import Finding
+from compound.doctor.files import Looks
+from compound.doctor.findings import Finding, Severity
 from efficientdet.data.index import AnnotationIndex
 
 # Share of a split's pictures without objects from which on it is a warning.
 MANY_EMPTY = 0.5
+# Orientations from here on swap width and height.
+SIDEWAYS = 5
+_TURN = "mogrify -auto-orient turns them for good, exiftool -Orientation= removes the note"
+_LOOK = f"look which of both was annotated; {_TURN}"
+_NOTHING = "nothing need be done"
 
 
 def list_findings(splits: Mapping[str, AnnotationIndex]) -> list[Finding]:
@@ -70,3 +76,36 @@ def _empty(split: str, index: AnnotationIndex) -> list[Finding]:
             [picture_name(index, row) for row in rows.tolist()],
         )
     ]
+
+
+def orientation_findings(split: str, index: AnnotationIndex, looks: Looks) -> list[Finding]:
+    """Return what is to be known of pictures that viewers turn.
+
+    They are read as they are stored, as in COCO. Of those that lie on their side the annotated
+    size says which of the two was annotated.
+
+    Args:
+        split: its name.
+        index: the split.
+        looks: what was seen of its pictures.
+    """
+    sideways, stored, unknown = [], [], []
+    for row, orientation in looks.turned.items():
+        width, height = index.sizes[row].tolist()
+        told = orientation >= SIDEWAYS and width != height
+        if told and "its annotation says" in looks.problems.get(row, ""):  # see `open_picture`
+            sideways.append(row)
+        elif row not in looks.problems:
+            (stored if told else unknown).append(row)
+    findings = []
+    kinds: list[tuple[Severity, list[int], str, str]] = [
+        ("error", sideways, "are annotated as viewers turn them, not as they are stored", _TURN),
+        ("warning", unknown, "are turned by viewers, and read as they are stored", _LOOK),
+        ("hint", stored, "are turned by viewers, but annotated as they are stored", _NOTHING),
+    ]
+    for severity, rows, text, advice in kinds:
+        if rows:
+            places = [picture_name(index, row) for row in rows]
+            text = f"{split}: {len(rows)} pictures {text} (EXIF)"
+            findings.append(Finding(severity, "turned", text, advice, places))
+    return findings
