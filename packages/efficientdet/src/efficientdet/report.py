@@ -33,13 +33,7 @@ MEANINGS = {
 
 
 def detector_sections(results: Results, index: AnnotationIndex, *, split: str) -> list[Section]:
-    """Return scores, classes, errors, calibration and pictures of one split.
-
-    Args:
-        results: the detections and their score.
-        index: the split.
-        split: its name.
-    """
+    """Return scores, classes, errors, calibration and pictures of one split."""
     found = analyse(index, results)
     return [
         Section(f"At a glance: {split}", [_scores(found), *_remarks(found), _threshold(found)]),

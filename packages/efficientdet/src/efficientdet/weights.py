@@ -55,11 +55,7 @@ class DetectorWeights:
 
 
 def read_weights(source: str | Path, spec: DetSpec) -> DetectorWeights:
-    """Read the weights of a detector.
-
-    Args:
-        source: see `efficientdet.create_model`.
-        spec: the detector that is wanted.
+    """Read the weights of a detector; ``source`` is that of `efficientdet.create_model`.
 
     Raises:
         UserError: they cannot be read or are of another network; see also `read_file`.

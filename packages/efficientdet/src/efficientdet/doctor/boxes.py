@@ -22,13 +22,7 @@ LEAST_SIDE = 1.0
 
 
 def box_findings(split: str, index: AnnotationIndex, size: tuple[int, int]) -> list[Finding]:
-    """Return what is odd about the boxes of a split.
-
-    Args:
-        split: its name.
-        index: the split; what its reader repaired is told as well.
-        size: height and width of the network's input.
-    """
+    """Return what is odd about a split's boxes at a network's input ``(height, width)``."""
     findings = list(_repairs(split, index))
     for severity, check, chosen, text, advice in _odd(index, size):
         if chosen.any():

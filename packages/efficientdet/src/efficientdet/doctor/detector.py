@@ -32,14 +32,7 @@ LEAST_AP = 0.9999
 def diagnose(
     data: "DetectionData", spec: DetSpec, options: Options, *, evaluation: EvaluationOptions
 ) -> Diagnosis:
-    """Check all of a data set.
-
-    Args:
-        data: told by its network how pictures are to be seen.
-        spec: the detector, whose anchors are measured.
-        options: how thoroughly.
-        evaluation: how a training scores.
-    """
+    """Check all of a data set, whose network has told it how images are to be seen."""
     splits: Splits = data.splits
     of_pictures, found = _look(splits, options)
     findings, scores = [*index_findings(splits, data.size), *of_pictures], {}
@@ -92,13 +85,7 @@ def _name(splits: Splits, split: str, row: int) -> str:
 def truth_findings(
     split: str, index: AnnotationIndex, options: EvaluationOptions
 ) -> tuple[list[Finding], float]:
-    """Return what the best possible predictions of a split do not find, and their AP.
-
-    Args:
-        split: its name.
-        index: the split.
-        options: how a training scores it.
-    """
+    """Return what the best possible predictions of a split do not find, and their AP."""
     evaluator = CocoEvaluator(index, options)
     for i, image_id in enumerate(index.image_ids.tolist()):
         rows = index.rows(i)

@@ -49,15 +49,7 @@ def fit_anchors(
     *,
     crowd: Crowd = "skip",
 ) -> AnchorFit:
-    """Measure a detector's anchors, and propose others.
-
-    Args:
-        splits: the data set; anchors are sought for the training's boxes, and tried on all.
-        spec: the detector.
-        size: height and width of its input.
-        options: how long to search.
-        crowd: whether crowd regions are objects.
-    """
+    """Measure a detector's anchors, and propose others that fit the training's boxes."""
     chosen = {split: ~index.crowd | (crowd == "train") for split, index in splits.items()}
     splits = {split: index for split, index in splits.items() if chosen[split].any()}
     if "train" not in splits:
@@ -95,13 +87,7 @@ def _plain(before: Mapping[str, Coverage], after: Mapping[str, Coverage]) -> dic
 
 
 def proposal_finding(now: Coverage, then: Coverage, shapes: AnchorShapes) -> Finding | None:
-    """Return that other anchors would fit the training's boxes, if they would.
-
-    Args:
-        now: how the present anchors fit.
-        then: how the proposed ones do.
-        shapes: the proposed ones.
-    """
+    """Return that other anchors would fit the training's boxes, if they would."""
     if then.recall - now.recall < WORTH:
         return None
     return Finding(
@@ -126,14 +112,7 @@ def to_yaml(
     now: Mapping[str, Coverage],
     then: Mapping[str, Coverage],
 ) -> str:
-    """Return anchors as an experiment's file.
-
-    Args:
-        shapes: the anchors.
-        size: height and width of the network's input that they are for.
-        now: how the present ones fit the training's boxes, by size.
-        then: how these do.
-    """
+    """Return anchors for an input of height and width ``size`` as an experiment's file."""
     gains = ", ".join(f"{name} {now[name].recall:.3f} -> {then[name].recall:.3f}" for name in now)
     values = "".join(f"  {key}: {value}\n" for key, value in _values(shapes).items())
     return (
@@ -177,16 +156,7 @@ def anchors_section(
     worth: bool,
     stride: float,
 ) -> Section:
-    """Return how well anchors fit.
-
-    Args:
-        boxes: ``(N, 4)`` of the training, in pixels of the network's input.
-        fits: by split.
-        present: the network's anchors.
-        proposed: the ones that would fit better, or the same.
-        worth: whether they fit so much better that it is worth a word.
-        stride: of the first level, in pixels.
-    """
+    """Return how well anchors fit; ``stride`` is the first level's in pixels."""
     shown = {"anchors": present}
     if proposed == present:
         text = Text("The network's anchors fit as well as any that were found.", "good")

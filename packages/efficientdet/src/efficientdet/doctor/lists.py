@@ -83,11 +83,6 @@ def orientation_findings(split: str, index: AnnotationIndex, looks: Looks) -> li
 
     They are read as they are stored, as in COCO. Of those that lie on their side the annotated
     size says which of the two was annotated.
-
-    Args:
-        split: its name.
-        index: the split.
-        looks: what was seen of its pictures.
     """
     sideways, stored, unknown = [], [], []
     for row, orientation in looks.turned.items():
