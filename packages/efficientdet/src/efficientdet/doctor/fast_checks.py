@@ -35,7 +35,7 @@ def check_quickly(data: "DetectionData", spec: DetSpec) -> list[Finding]:
 
 def index_findings(splits: Splits, size: tuple[int, int]) -> list[Finding]:
     """Return what is odd about lists, boxes and classes at an input ``(height, width)``."""
-    findings = list_findings(splits)
+    findings = list(list_findings(splits))
     for split, index in splits.items():
         findings += box_findings(split, index, size)
     names = next(iter(splits.values())).class_names
