@@ -16,11 +16,9 @@ from efficientdet.data.dataset import find_problem
 from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
 from efficientdet.data.splits import coco_splits, voc_splits
 from efficientdet.doctor.boxes import as_seen, box_findings
-from efficientdet.doctor.detector import diagnose
+from efficientdet.doctor.detector import diagnose, truth_findings
 from efficientdet.doctor.fast_checks import check_quickly, index_findings
-from efficientdet.doctor.lists import list_findings
-from efficientdet.doctor.orientation import orientation_findings
-from efficientdet.doctor.self_check import truth_findings
+from efficientdet.doctor.lists import list_findings, orientation_findings
 from efficientdet.evaluation.evaluator import EvaluationOptions
 from efficientdet.specs import EFFICIENTDET
 
@@ -37,7 +35,7 @@ def build(
     records = []
     for i, objects in enumerate(pictures, 1):
         (folder / f"{i}.png").touch()
-        found = [ObjectRecord(box, label, False, None, f"object {box}") for box, label in objects]
+        found = [ObjectRecord(box, label, f"object {box}") for box, label in objects]
         records.append(PictureRecord(i, f"{i}.png", *size, found))
     return build_index(
         records,

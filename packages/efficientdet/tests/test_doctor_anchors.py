@@ -24,7 +24,7 @@ from efficientdet.doctor.coverage import (
     smallest_side,
 )
 from efficientdet.doctor.evolution import kmeans, propose, starts
-from efficientdet.doctor.proposal import overrides, proposal_finding, to_dict, to_yaml
+from efficientdet.doctor.fit import overrides, proposal_finding, to_dict, to_yaml
 from efficientdet.models import create_model
 from efficientdet.specs import EFFICIENTDET, DetSpec
 

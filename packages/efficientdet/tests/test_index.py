@@ -14,8 +14,8 @@ from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord
 Box = tuple[float, float, float, float]
 
 
-def record(box: Box, label: int = 0, area: float | None = None) -> ObjectRecord:
-    return ObjectRecord(box=box, label=label, crowd=False, area=area, place=f"annotation {box[0]}")
+def record(box: Box, label: int = 0, area: float = math.nan) -> ObjectRecord:
+    return ObjectRecord(box=box, label=label, area=area, place=f"annotation {box[0]}")
 
 
 def picture(image_id: int, *boxes: Box, name: str | None = None) -> PictureRecord:

@@ -22,7 +22,7 @@ def sections(tmp_path: Path) -> dict[str, Section]:
     pictures = []
     for image_id, own in labels.items():
         Image.new("RGB", (100, 80)).save(tmp_path / f"{image_id}.png")
-        objects = [ObjectRecord(BOX, label, False, None, "here") for label in own]
+        objects = [ObjectRecord(BOX, label, "here") for label in own]
         pictures.append(PictureRecord(image_id, f"{image_id}.png", 100, 80, objects))
     index = build_index(
         pictures, source=tmp_path, image_dir=tmp_path, class_names=NAMES, category_ids=(1, 2)

@@ -16,11 +16,7 @@ _PAPER = {
 
 
 def detector_card(metadata: Mapping[str, Any]) -> Card:
-    """Return the card of a detector.
-
-    Args:
-        metadata: see `compound.weights.metadata_of`.
-    """
+    """Return the card of a detector from what `compound.weights.metadata_of` says of it."""
     spec = metadata["model"]
     return Card(
         pipeline="object-detection",

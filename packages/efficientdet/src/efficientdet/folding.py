@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 
 def fold_detector(model: "EfficientDet") -> None:
-    """Fold laterals and replace fusion nodes and heads by their folded kind, in place.
-
-    Args:
-        model: in evaluation mode; its backbone stays as it is.
-    """
+    """Fold laterals, fusion nodes and heads in evaluation mode, in place, but not the backbone."""
     for lateral in model.bifpn.modules():
         if isinstance(lateral, Lateral):
             lateral.conv, lateral.norm = folded(lateral.conv, lateral.norm), nn.Identity()

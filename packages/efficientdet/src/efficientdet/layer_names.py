@@ -21,12 +21,7 @@ class LayerNames(NamedTuple):
 
 
 def detector_layers(spec: DetSpec, net: NetSpec) -> Iterator[LayerNames]:
-    """Yield the names of every layer that may have tensors.
-
-    Args:
-        spec: the detector's.
-        net: its backbone's.
-    """
+    """Yield the names of every layer that may have tensors."""
     official = net.name.replace("_", "-")
     for layer in layer_names(net):
         if layer.ours.startswith("trunk."):

@@ -8,7 +8,6 @@ import pytorch_lightning as pl
 import torch
 import wandb
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
-from torch import Tensor
 from wandb.plot.custom_chart import CustomChart
 
 from compound.tracking.trackers import attempt, is_tracked
@@ -162,29 +161,27 @@ def picture_of(
 ) -> wandb.Image:
     """Return a picture with two layers of boxes that W&B filters by class, and one by score."""
     boxes = {
-        "ground_truth": _layer(truth.boxes_xyxy, truth.labels, None, class_names),
-        "predictions": _layer(found.boxes_xyxy, found.labels, found.scores, class_names),
+        "ground_truth": _layer(truth, class_names, scored=False),
+        "predictions": _layer(found, class_names, scored=True),
     }
     # As JPEG: many epochs' pictures are uploaded.
     return wandb.Image(picture, caption=name, boxes=boxes, file_type="jpg")
 
 
-def _layer(
-    boxes: Tensor, labels: Tensor, scores: Tensor | None, names: Sequence[str]
-) -> dict[str, Any]:
+def _layer(boxes: Detections, names: Sequence[str], *, scored: bool) -> dict[str, Any]:
     """Return a W&B box layer: plain Python numbers, pixels of the picture."""
     data = []
-    for row, (box, label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
-        x0, y0, x1, y1 = box
+    columns = (column.tolist() for column in boxes)
+    for (x0, y0, x1, y1), score, label in zip(*columns, strict=True):
         entry: dict[str, Any] = {
             "position": {"minX": x0, "minY": y0, "maxX": x1, "maxY": y1},
             "domain": "pixel",
-            "class_id": int(label),
+            "class_id": label,
             "box_caption": names[label],
         }
-        if scores is not None:
-            entry["scores"] = {"score": float(scores[row])}
-            entry["box_caption"] += f" {float(scores[row]):.2f}"
+        if scored:
+            entry["scores"] = {"score": score}
+            entry["box_caption"] += f" {score:.2f}"
         data.append(entry)
     return {"box_data": data, "class_labels": dict(enumerate(names))}
 

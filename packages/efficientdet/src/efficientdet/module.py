@@ -215,9 +215,6 @@ class EfficientDetModule(TaskModule):
 def check_predict(settings: Mapping[str, Any]) -> None:
     """Refuse before the training what would only fail in its first validation.
 
-    Args:
-        settings: of `EfficientDet.predict`, but for ``max_detections``, which is the evaluation's.
-
     Raises:
         UserError: there is no such setting, or its value is of no use.
     """

@@ -33,13 +33,7 @@ MEANINGS = {
 
 
 def detector_sections(results: Results, index: AnnotationIndex, *, split: str) -> list[Section]:
-    """Return scores, classes, errors, calibration and pictures of one split.
-
-    Args:
-        results: the detections and their score.
-        index: the split.
-        split: its name.
-    """
+    """Return scores, classes, errors, calibration and pictures of one split."""
     found = analyse(index, results)
     return [
         Section(f"At a glance: {split}", [_scores(found), *_remarks(found), _threshold(found)]),
@@ -169,13 +163,11 @@ def _pictures(found: DetectionAnalysis, index: AnnotationIndex) -> list[Part]:
 def _shot(pictures: Pictures, index: AnnotationIndex, i: int) -> Shot:
     """Return a small picture with its boxes, by its position among those that count."""
     row = int(pictures.rows[i])
-    width, height = index.sizes[row].tolist()
     name = str(index.file_names[row])
     caption = (
         f"{name}: {pictures.right[i]} right, {pictures.wrong[i]} wrong, {pictures.missed[i]} missed"
     )
-    pixels = open_picture(index.image_dir / name, width=width, height=height).whole()
-    return shot(pixels, caption, _boxes(pictures.boxes(i)))
+    return shot(open_picture(index, row).whole(), caption, _boxes(pictures.boxes(i)))
 
 
 def _boxes(picture: PictureBoxes) -> list[Box]:

@@ -55,11 +55,7 @@ class DetectorWeights:
 
 
 def read_weights(source: str | Path, spec: DetSpec) -> DetectorWeights:
-    """Read the weights of a detector.
-
-    Args:
-        source: see `efficientdet.create_model`.
-        spec: the detector that is wanted.
+    """Read the weights of a detector; ``source`` is that of `efficientdet.create_model`.
 
     Raises:
         UserError: they cannot be read or are of another network; see also `read_file`.
@@ -156,13 +152,7 @@ def to_effdet(model: "EfficientDet") -> dict[str, Tensor]:
     if (style.padding, style.bn_eps) != ("same", 1e-3):
         raise UserError(f"{spec.name} pads and normalises as torchvision does; effdet cannot")
     timm_name(spec.backbone)  # which builds effdet's backbones
-    theirs = {layer.ours: layer.effdet for layer in detector_layers(spec, spec.backbone)}
-    vectors = {names.ours: names.effdet for names, _ in fusion_weights(spec)}
-    state = {}
-    for name, value in model.state_dict().items():
-        layer, _, parameter = name.rpartition(".")
-        state[vectors.get(name) or f"{theirs[layer]}.{parameter}"] = value
-    return state
+    return _under_their_names(model, spec.backbone, "effdet")
 
 
 def to_official(model: "EfficientDet") -> dict[str, Tensor]:
@@ -178,16 +168,22 @@ def to_official(model: "EfficientDet") -> dict[str, Tensor]:
             f"{', '.join(EFFICIENTNET)}; write it with format=safetensors"
         )
     check_official(net)
-    theirs = {layer.ours: layer.tensorflow for layer in detector_layers(spec, net)}
-    vectors = {names.ours: names.tensorflow for names, _ in fusion_weights(spec)}
+    return _under_their_names(model, net, "tensorflow")
+
+
+def _under_their_names(model: "EfficientDet", net: NetSpec, scheme: Scheme) -> dict[str, Tensor]:
+    theirs = {layer.ours: getattr(layer, scheme) for layer in detector_layers(model.spec, net)}
+    vectors = {names.ours: getattr(names, scheme) for names, _ in fusion_weights(model.spec)}
     state = {}
     for name, value in model.state_dict().items():
         layer, _, parameter = name.rpartition(".")
-        if name in vectors:
+        if name not in vectors:
+            state[f"{theirs[layer]}.{parameter}"] = value
+        elif scheme == "tensorflow":
             for i, scalar in enumerate(value):
                 state[f"{vectors[name]}_{i}" if i else vectors[name]] = scalar
         else:
-            state[f"{theirs[layer]}.{parameter}"] = value
+            state[vectors[name]] = value
     return state
 
 

@@ -219,14 +219,8 @@ def _objects(
     if wrong := [i for i, flag in enumerate(crowd) if flag not in (0, 1)]:
         raise UserError(f"{place(wrong[0])}: iscrowd is {crowd[wrong[0]]!r}; 0 or 1 is needed")
     areas = _areas(_column(entries, "area", {int, float, NoneType}, place), place)
-    return Objects(
-        owners=_owners(image_ids, pictures, name, annotation_file),
-        boxes=boxes,
-        labels=labels,
-        crowd=np.array(crowd, dtype=bool),
-        areas=areas,
-        place=name,
-    )
+    owners = _owners(image_ids, pictures, name, annotation_file)
+    return Objects(owners, boxes, labels, np.array(crowd, dtype=bool), areas, place=name)
 
 
 def _labels(found: Sequence[int], category_ids: Sequence[int], place: Place) -> np.ndarray:

@@ -123,7 +123,12 @@ class DetectionData(EpochData):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the training batches, shuffled and augmented."""
-        self._warn_of_closing()
+        closed_from = self._closed_from()
+        if closed_from is not None and closed_from <= 0 and any(self.mixing.values()):
+            log.warning(
+                "data.close_mosaic_epochs=%d leaves no epoch to mosaic, mixup, copy_paste",
+                self.close_mosaic_epochs,
+            )
         return super().train_dataloader()
 
     @property
@@ -162,7 +167,7 @@ class DetectionData(EpochData):
     def pick(self, count: int) -> AnnotationIndex:
         """Return a split of ``count`` training pictures with objects."""
         index = self.splits["train"]
-        owners = np.repeat(np.arange(len(index)), np.diff(index.offsets))
+        owners = index.owners
         rich = np.flatnonzero(np.bincount(owners[~index.crowd], minlength=len(index)))
         if count > len(rich):
             raise UserError(f"overfit={count}: only {len(rich)} training pictures have objects")
@@ -193,14 +198,6 @@ class DetectionData(EpochData):
                 "is unknown without trainer.max_epochs; set it, or this to 0"
             )
         return max_epochs - self.close_mosaic_epochs
-
-    def _warn_of_closing(self) -> None:
-        closed_from = self._closed_from()
-        if closed_from is not None and closed_from <= 0 and any(self.mixing.values()):
-            log.warning(
-                "data.close_mosaic_epochs=%d leaves no epoch to mosaic, mixup, copy_paste",
-                self.close_mosaic_epochs,
-            )
 
 
 def data_of(trainer: pl.Trainer) -> DetectionData:

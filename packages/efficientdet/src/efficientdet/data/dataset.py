@@ -6,7 +6,6 @@ Shapes: B = batch, N = boxes of one picture.
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -109,21 +108,20 @@ class DetectionDataset(Dataset[Sample]):
     ) -> Picture:
         """Return what comes of a picture, or of a blank one; then ``problems`` tells why."""
         rows = self.index.rows(i)
-        path = self.index.image_dir / str(self.index.file_names[i])
-        width, height = self.index.sizes[i].tolist()
         keep = _counts(self.index.crowd[rows], self.crowd)
         boxes, labels = self.index.boxes[rows][keep], self.index.labels[rows][keep]
         try:
-            return way(open_picture(path, width=width, height=height), boxes, labels)
+            return way(open_picture(self.index, i), boxes, labels)
         except UnreadableError as error:
             problems.append(str(error))
+            width, height = self.index.sizes[i].tolist()
             blank = np.full((height, width, 3), self.augment.pad_colour, np.uint8)
             return way(Decoded(blank), boxes[:0], labels[:0])
 
 
 def without_empty(index: AnnotationIndex, *, crowd: Crowd) -> AnnotationIndex:
     """Return the split without the pictures in which there is nothing to learn."""
-    owners = np.repeat(np.arange(len(index)), np.diff(index.offsets))
+    owners = index.owners
     kept = np.bincount(owners[_counts(index.crowd, crowd)], minlength=len(index)) > 0
     rows = kept[owners]
     return replace(
@@ -144,14 +142,15 @@ def _counts(crowd_flags: np.ndarray, crowd: Crowd) -> np.ndarray:
     return np.ones_like(crowd_flags) if crowd == "train" else ~crowd_flags
 
 
-def open_picture(path: Path, *, width: int, height: int) -> Source:
-    """Return a picture as it is stored, to be decoded later.
+def open_picture(index: AnnotationIndex, i: int) -> Source:
+    """Return picture ``i`` as it is stored, to be decoded later.
 
     As in COCO's annotations, a rotation in the EXIF data does not count.
 
     Raises:
         UnreadableError: it is no picture, or has another size than its annotation says.
     """
+    path, (width, height) = index.path(i), index.sizes[i].tolist()
     source = pictures.open_picture(path, upright=False)
     if source.size != (height, width):
         raise UnreadableError(
@@ -167,10 +166,8 @@ def _in_full(source: Source, boxes: np.ndarray, labels: np.ndarray) -> Picture:
 
 def find_problem(index: AnnotationIndex, i: int) -> str:
     """Return why picture ``i`` cannot be read, or nothing."""
-    width, height = index.sizes[i].tolist()
     try:
-        path = index.image_dir / str(index.file_names[i])
-        open_picture(path, width=width, height=height).whole()
+        open_picture(index, i).whole()
     except UnreadableError as error:
         return str(error)
     return ""

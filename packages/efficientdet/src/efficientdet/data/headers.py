@@ -21,6 +21,11 @@ class Header(NamedTuple):
     height: int
     turned: bool
 
+    def pixels(self, *shares: float) -> tuple[float, ...]:
+        """Return a box of shares of the picture, left, top, right, bottom, in pixels."""
+        sides = (self.width, self.height, self.width, self.height)
+        return tuple(share * side for share, side in zip(shares, sides, strict=True))
+
 
 def read_headers(paths: Sequence[Path], *, source: Path) -> list[Header]:
     """Return the header of every picture, without decoding any.

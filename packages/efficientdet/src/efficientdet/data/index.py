@@ -1,9 +1,11 @@
 """One split of a detection data set as flat arrays, and the checks every reader shares."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import numpy as np
 
@@ -24,14 +26,14 @@ class ObjectRecord:
     """One object as a file has it.
 
     ``box`` is xyxy in absolute pixels with exclusive right and bottom, not yet checked; ``area``
-    is None where the file has none; ``place`` says where in the file it stands, for messages.
+    is nan where the file has none; ``place`` says where in the file it stands, for messages.
     """
 
-    box: tuple[float, float, float, float]
+    box: tuple[float, ...]
     label: int
-    crowd: bool
-    area: float | None
     place: str
+    crowd: bool = False
+    area: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,15 @@ class AnnotationIndex:
         """Return the number of pictures."""
         return len(self.image_ids)
 
+    @property
+    def owners(self) -> np.ndarray:
+        """Return the position of each box's picture, ``(N,)`` int64."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    def path(self, i: int) -> Path:
+        """Return the file of the picture at position ``i``."""
+        return self.image_dir / str(self.file_names[i])
+
     def rows(self, i: int) -> slice:
         """Return the rows of the box arrays that belong to the picture at position ``i``."""
         return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
@@ -121,6 +132,7 @@ def build_index(
     class_names: Sequence[str],
     category_ids: Sequence[int],
     objects: Objects | None = None,
+    drop_repeats: bool = False,
     repairs: Mapping[str, int] | None = None,
 ) -> AnnotationIndex:
     """Check and repair what a reader found and pack it into flat arrays.
@@ -136,6 +148,9 @@ def build_index(
         class_names: ``K`` names.
         category_ids: ``K`` ids as the files have them.
         objects: The objects as columns; None takes those of the pictures' records.
+        drop_repeats: Whether of a picture's records those with equal box, class and crowd flag are
+            one object. Not for COCO, where two ids are two objects, and the official score counts
+            both.
         repairs: What the reader repaired before, told with the rest.
 
     Raises:
@@ -143,7 +158,10 @@ def build_index(
             leaves ``image_dir``; a picture has no size; a coordinate is NaN or infinite; all boxes
             are outside; or the first pictures are not in ``image_dir``.
     """
-    objects = _columns(pictures) if objects is None else objects
+    made = dict(repairs or {})
+    if objects is None:
+        objects, num_repeats = _columns(pictures, drop_repeats=drop_repeats)
+        made = ({"repeated objects dropped": num_repeats} if num_repeats else {}) | made
     order = sorted(range(len(pictures)), key=lambda i: pictures[i].image_id)
     ordered = [pictures[i] for i in order]
     _check_pictures(ordered, source)
@@ -157,7 +175,7 @@ def build_index(
         **columns,
         class_names=tuple(class_names),
         category_ids=np.array(category_ids, dtype=np.int64),
-        repairs={**(repairs or {}), **{name: len(rows) for name, rows in repaired.items()}},
+        repairs=made | {name: len(rows) for name, rows in repaired.items()},
         places=_places(repaired, ordered, objects),
     )
     check_files(index, source)
@@ -176,18 +194,26 @@ def _places(
     }
 
 
-def _columns(pictures: Sequence[PictureRecord]) -> Objects:
-    objects = [item for picture in pictures for item in picture.objects]
-    counts = np.array([len(picture.objects) for picture in pictures], dtype=np.int64)
-    areas = [np.nan if item.area is None else item.area for item in objects]
-    return Objects(
-        owners=np.repeat(np.arange(len(pictures)), counts),
+def _columns(pictures: Sequence[PictureRecord], *, drop_repeats: bool) -> tuple[Objects, int]:
+    """Return the objects of all records, and how many were dropped as repeats."""
+    found = [_once(p.objects) if drop_repeats else p.objects for p in pictures]
+    objects = [item for own in found for item in own]
+    columns = Objects(
+        owners=np.repeat(np.arange(len(pictures)), np.array([len(own) for own in found], np.int64)),
         boxes=np.array([item.box for item in objects], dtype=np.float64).reshape(-1, 4),
         labels=np.array([item.label for item in objects], dtype=np.int64),
         crowd=np.array([item.crowd for item in objects], dtype=bool),
-        areas=np.array(areas, dtype=np.float64),
+        areas=np.array([item.area for item in objects], dtype=np.float64),
         place=lambda i: objects[i].place,
     )
+    return columns, sum(len(picture.objects) for picture in pictures) - len(objects)
+
+
+def _once(objects: Sequence[ObjectRecord]) -> Sequence[ObjectRecord]:
+    unique: dict[Any, ObjectRecord] = {}
+    for item in objects:
+        unique.setdefault((item.box, item.label, item.crowd), item)
+    return list(unique.values())
 
 
 def _pack_objects(
@@ -307,20 +333,3 @@ def check_files(index: AnnotationIndex, source: Path) -> None:
             f"{source} lists {missing[0].name}, but {missing[0]} does not exist ({len(missing)} "
             f"of the first {len(sample)} pictures are missing); check the picture folder"
         )
-
-
-def drop_repeats(pictures: Sequence[PictureRecord]) -> tuple[list[PictureRecord], dict[str, int]]:
-    """Return the pictures with each object once, and what was repaired.
-
-    Two objects are one if class, box and crowd flag are equal to the last digit. Not for COCO,
-    where two ids are two objects, and where the official score counts both.
-    """
-    unique = []
-    num_repeats = 0
-    for picture in pictures:
-        objects = {}
-        for item in picture.objects:
-            objects.setdefault((item.box, item.label, item.crowd), item)
-        num_repeats += len(picture.objects) - len(objects)
-        unique.append(replace(picture, objects=list(objects.values())))
-    return unique, {"repeated objects dropped": num_repeats} if num_repeats else {}

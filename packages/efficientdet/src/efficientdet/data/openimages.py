@@ -15,13 +15,7 @@ import numpy as np
 
 from compound.errors import UserError, closest
 from efficientdet.data.headers import Header, read_headers
-from efficientdet.data.index import (
-    AnnotationIndex,
-    ObjectRecord,
-    PictureRecord,
-    build_index,
-    drop_repeats,
-)
+from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
 
 LAYOUT = "<split>-annotations-bbox.csv, class-descriptions-boxable.csv and <split>/<ImageID>.jpg"
 # Newer releases put their version before the name.
@@ -145,18 +139,16 @@ def _read_split(
     files = [image_dir / f"{stem}.jpg" for stem in ids]
     headers = dict(zip(ids, read_headers(files, source=path), strict=True))
     objects, num_missing = _read_boxes(path, headers, names, label_by_name, partial=partial)
-    records, repairs = drop_repeats(
-        [
-            PictureRecord(
-                image_id=image_id,
-                file_name=f"{stem}.jpg",
-                width=headers[stem].width,
-                height=headers[stem].height,
-                objects=objects.get(stem, ()),
-            )
-            for stem, image_id in ids.items()
-        ]
-    )
+    records = [
+        PictureRecord(
+            image_id=image_id,
+            file_name=f"{stem}.jpg",
+            width=headers[stem].width,
+            height=headers[stem].height,
+            objects=objects.get(stem, ()),
+        )
+        for stem, image_id in ids.items()
+    ]
     counts = {
         "pictures that are not there left out": num_missing,
         "pictures with an EXIF orientation taken as stored": sum(
@@ -170,7 +162,8 @@ def _read_split(
         image_dir=image_dir,
         class_names=list(label_by_name),
         category_ids=[lines[name] for name in label_by_name],
-        repairs=repairs | {name: count for name, count in counts.items() if count},
+        drop_repeats=True,
+        repairs={name: count for name, count in counts.items() if count},
     )
 
 
@@ -203,7 +196,12 @@ def _read_boxes(
         if label is None or confidence == 0:
             continue
         if header := headers.get(stem):
-            objects[stem].append(_object(box, label, group, header, place))
+            if group not in CROWD:
+                raise UserError(
+                    f"{place}: IsGroupOf is {group!r}; one of {', '.join(CROWD)} is needed"
+                )
+            found = ObjectRecord(header.pixels(*box), label, place, CROWD[group])
+            objects[stem].append(found)
         else:
             missing.setdefault(stem, line)
     if missing and not partial:
@@ -223,22 +221,6 @@ def _numbers(texts: Sequence[str], place: str) -> list[float]:
     if not all(map(math.isfinite, numbers)):
         raise UserError(f"{place}: {texts} are not finite; correct or remove it")
     return numbers
-
-
-def _object(
-    box: Sequence[float], label: int, group: str, header: Header, place: str
-) -> ObjectRecord:
-    if group not in CROWD:
-        raise UserError(f"{place}: IsGroupOf is {group!r}; one of {', '.join(CROWD)} is needed")
-    left, top, right, bottom = box
-    width, height = header.width, header.height
-    return ObjectRecord(
-        box=(left * width, top * height, right * width, bottom * height),
-        label=label,
-        crowd=CROWD[group],
-        area=None,
-        place=place,
-    )
 
 
 def _occurring(splits: Mapping[str, AnnotationIndex]) -> dict[str, AnnotationIndex]:

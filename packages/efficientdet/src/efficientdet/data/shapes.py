@@ -80,23 +80,22 @@ def draw_picture(
     """
     canvas = background(rng, picture_size)
     num_objects = 0 if rng.random() < EMPTY_SHARE else int(rng.integers(1, MAX_OBJECTS + 1))
-    placed = [_place(rng, picture_size) for _ in range(num_objects)]
+    low, high = (min(side, MAX_SIDE_SHARE * picture_size) for side in SIDE_RANGE)
+    placed = [
+        place(
+            rng,
+            picture_size,
+            label=int(rng.integers(len(CLASSES))),
+            side=(low, high),
+            centre=(-0.05, 1.05),
+            min_in_frame=MIN_IN_FRAME,
+        )
+        for _ in range(num_objects)
+    ]
     objects = _drop_hidden([item for item in placed if item is not None])
     for item in objects:
         paint(rng, canvas, item)
     return finish(rng, canvas), objects
-
-
-def _place(rng: np.random.Generator, picture_size: int) -> DrawnObject | None:
-    low, high = (min(side, MAX_SIDE_SHARE * picture_size) for side in SIDE_RANGE)
-    return place(
-        rng,
-        picture_size,
-        label=int(rng.integers(len(CLASSES))),
-        side=(low, high),
-        centre=(-0.05, 1.05),
-        min_in_frame=MIN_IN_FRAME,
-    )
 
 
 def _drop_hidden(objects: list[DrawnObject]) -> list[DrawnObject]:
@@ -117,7 +116,11 @@ def _draw_into(folder: Path, info: dict[str, int]) -> None:
         partial.mkdir(parents=True)
         for number, split in enumerate(("train", "val")):
             _write_split(partial, split, info[f"num_{split}"], [info["seed"], number], info)
-        _publish(partial, folder)
+        os.rename(partial, folder)
+    except OSError:
+        # Another process may have finished first; its images are the same.
+        if not folder.is_dir():
+            raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -158,12 +161,3 @@ def _write_split(
     target = folder / "annotations" / f"instances_{split}2017.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _publish(partial: Path, folder: Path) -> None:
-    try:
-        os.rename(partial, folder)
-    except OSError:
-        # Another process finished first; its pictures are the same.
-        if not folder.is_dir():
-            raise

@@ -45,10 +45,8 @@ def stored(
     Raises:
         UserError: ``read`` refuses the file, or the first pictures are not in ``image_dir``.
     """
-    if cache_dir is None or not annotation_file.is_file():
-        return read(annotation_file, image_dir)
-    state = annotation_file.stat()
-    if state.st_size < MIN_BYTES:
+    state = annotation_file.stat() if annotation_file.is_file() else None
+    if cache_dir is None or state is None or state.st_size < MIN_BYTES:
         return read(annotation_file, image_dir)
     # An entry with the same source but another version is an older one.
     source = _digest(read.__qualname__, annotation_file.resolve(), image_dir.resolve())
@@ -82,7 +80,10 @@ def _load(entry: Path, image_dir: Path) -> AnnotationIndex | None:
         return None
     try:
         about = json.loads((entry / "index.json").read_text(encoding="utf-8"))
-        arrays = {name: _mapped(entry / f"{name}.npy") for name in ARRAYS}
+        # Without the class `memmap`, whose slices are slower to make.
+        arrays = {
+            name: np.asarray(np.load(entry / f"{name}.npy", mmap_mode="r")) for name in ARRAYS
+        }
         if about["checksums"] == {name: _checksum(array) for name, array in arrays.items()}:
             return AnnotationIndex(
                 image_dir=image_dir,
@@ -96,11 +97,6 @@ def _load(entry: Path, image_dir: Path) -> AnnotationIndex | None:
     log.warning("%s is damaged; the annotation file is read again", entry)
     shutil.rmtree(entry, ignore_errors=True)
     return None
-
-
-def _mapped(path: Path) -> np.ndarray:
-    # Without the class `memmap`, whose slices are slower to make.
-    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def _checksum(array: np.ndarray) -> int:

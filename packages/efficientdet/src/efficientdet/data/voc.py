@@ -8,13 +8,7 @@ from xml.etree import ElementTree
 from PIL import Image, UnidentifiedImageError
 
 from compound.errors import UserError
-from efficientdet.data.index import (
-    AnnotationIndex,
-    ObjectRecord,
-    PictureRecord,
-    build_index,
-    drop_repeats,
-)
+from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
 
 LAYOUT = "Annotations/*.xml, JPEGImages/ and ImageSets/Main/<split>.txt"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -55,14 +49,13 @@ def read_voc(
         _read_picture(annotation_dir / f"{stem}.xml", image_dir, ids[stem], labels)
         for stem in _listed_stems(list_file, ids)
     ]
-    pictures, repairs = drop_repeats(pictures)
     return build_index(
         pictures,
         source=list_file,
         image_dir=image_dir,
         class_names=names,
         category_ids=range(1, len(names) + 1),
-        repairs=repairs,
+        drop_repeats=True,
     )
 
 
@@ -165,10 +158,5 @@ def _read_object(
         raise UserError(f"{place}: <bndbox> is {texts}; four numbers are needed") from error
     if not all(map(math.isfinite, (x0, y0, x1, y1))):
         raise UserError(f"{place}: <bndbox> is {texts}; finite numbers are needed")
-    return ObjectRecord(
-        box=(x0, y0, x1, y1),
-        label=labels[name],
-        crowd=(item.findtext("difficult") or "0").strip() == "1",
-        area=None,
-        place=place,
-    )
+    difficult = (item.findtext("difficult") or "0").strip() == "1"
+    return ObjectRecord((x0, y0, x1, y1), labels[name], place, difficult)

@@ -11,13 +11,7 @@ from pathlib import Path
 
 from compound.errors import UserError
 from efficientdet.data.headers import Header, read_headers
-from efficientdet.data.index import (
-    AnnotationIndex,
-    ObjectRecord,
-    PictureRecord,
-    build_index,
-    drop_repeats,
-)
+from efficientdet.data.index import AnnotationIndex, ObjectRecord, PictureRecord, build_index
 from efficientdet.data.yolo_layout import YoloLayout, label_file, read_data_yaml
 
 BOX_NUMBERS = 4
@@ -76,27 +70,25 @@ def _read_split(layout: YoloLayout, split: str, ids: Mapping[Path, int]) -> Anno
         read = partial(_read_labels, label_by_id=label_by_id)
         objects = list(pool.map(read, labels, headers))
     image_dir = Path(os.path.commonpath([layout.root, *{path.parent for path in pictures}]))
-    records, repairs = drop_repeats(
-        [
-            PictureRecord(
-                image_id=ids[path],
-                file_name=path.relative_to(image_dir).as_posix(),
-                width=header.width,
-                height=header.height,
-                objects=found,
-            )
-            for path, header, found in zip(pictures, headers, objects, strict=True)
-        ]
-    )
-    if layout.strays[split]:
-        repairs["label files without a picture left out"] = layout.strays[split]
+    records = [
+        PictureRecord(
+            image_id=ids[path],
+            file_name=path.relative_to(image_dir).as_posix(),
+            width=header.width,
+            height=header.height,
+            objects=found,
+        )
+        for path, header, found in zip(pictures, headers, objects, strict=True)
+    ]
+    strays = layout.strays[split]
     return build_index(
         records,
         source=layout.file,
         image_dir=image_dir,
         class_names=list(layout.names.values()),
         category_ids=list(layout.names),
-        repairs=repairs,
+        drop_repeats=True,
+        repairs={"label files without a picture left out": strays} if strays else {},
     )
 
 
@@ -152,20 +144,13 @@ def _read_object(
         )
     if len(numbers) == BOX_NUMBERS:
         cx, cy, w, h = numbers
-        left, top, right, bottom = cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
+        box = header.pixels(cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2)
     elif len(numbers) >= MIN_POLYGON_NUMBERS and len(numbers) % 2 == 0:
         xs, ys = numbers[0::2], numbers[1::2]
-        left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+        box = header.pixels(min(xs), min(ys), max(xs), max(ys))
     else:
         raise UserError(
             f"{place}: {shown!r} has {len(numbers)} numbers after the class; 4 (cx cy w h) or the "
             "x y of 3 or more corners are needed"
         )
-    width, height = header.width, header.height
-    return ObjectRecord(
-        box=(left * width, top * height, right * width, bottom * height),
-        label=label_by_id[class_id],
-        crowd=False,
-        area=None,
-        place=place,
-    )
+    return ObjectRecord(box, label_by_id[class_id], place)

@@ -21,27 +21,19 @@ SAME_IOU = 0.95
 LEAST_SIDE = 1.0
 
 
-def box_findings(split: str, index: AnnotationIndex, size: tuple[int, int]) -> list[Finding]:
-    """Return what is odd about the boxes of a split.
-
-    Args:
-        split: its name.
-        index: the split; what its reader repaired is told as well.
-        size: height and width of the network's input.
-    """
-    findings = list(_repairs(split, index))
+def box_findings(split: str, index: AnnotationIndex, size: tuple[int, int]) -> Iterator[Finding]:
+    """Yield what is odd about a split's boxes at a network's input ``(height, width)``."""
+    for repair, count in index.repairs.items():
+        advice = "correct the annotations, or be content with that"
+        places = index.places.get(repair, ())
+        yield Finding("warning", "repaired", f"{split}: {count} {repair}", advice, places, count)
+    name = _place_namer(index)
     for severity, check, chosen, text, advice in _odd(index, size):
-        if chosen.any():
-            text = f"{split}: {chosen.sum()} of {len(chosen)} boxes {text}"
-            findings.append(Finding(severity, check, text, advice, _places(index, chosen)))
-    return findings + repeat_findings(split, index)
-
-
-def repeat_findings(split: str, index: AnnotationIndex) -> list[Finding]:
-    """Return the boxes that a picture has twice, in one class or in two."""
+        if places := list(map(name, np.flatnonzero(chosen).tolist())):
+            text = f"{split}: {len(places)} of {len(chosen)} boxes {text}"
+            yield Finding(severity, check, text, advice, places)
     one, other = _same(index)
     alike = index.labels[one] == index.labels[other]
-    findings = []
     for check, chosen, text, advice in (
         ("boxes_twice", alike, "boxes are given twice", "the second can only be missed; remove it"),
         (
@@ -51,15 +43,10 @@ def repeat_findings(split: str, index: AnnotationIndex) -> list[Finding]:
             "one of them is wrong, or the classes overlap; settle which",
         ),
     ):
-        if chosen.any():
-            names = place_namer(index)
-            places = [
-                f"{names(second)} and {index.class_names[index.labels[first]]}"
-                for first, second in zip(one[chosen].tolist(), other[chosen].tolist(), strict=True)
-            ]
+        pairs = zip(one[chosen].tolist(), other[chosen].tolist(), strict=True)
+        if places := [f"{name(b)} and {index.class_names[index.labels[a]]}" for a, b in pairs]:
             text = f"{split}: {len(places)} {text}"
-            findings.append(Finding("warning", check, text, advice, places))
-    return findings
+            yield Finding("warning", check, text, advice, places)
 
 
 def as_seen(index: AnnotationIndex, size: tuple[int, int]) -> np.ndarray:
@@ -69,17 +56,12 @@ def as_seen(index: AnnotationIndex, size: tuple[int, int]) -> np.ndarray:
     for i, (width, height) in enumerate(sizes.tolist()):
         kept_height, kept_width = fitted_size((height, width), size)
         ratios[i] = kept_width / width, kept_height / height
-    return index.boxes * np.tile(ratios[which[owners_of(index)]], 2)
+    return index.boxes * np.tile(ratios[which[index.owners]], 2)
 
 
-def owners_of(index: AnnotationIndex) -> np.ndarray:
-    """Return ``(N,)`` the picture of each box."""
-    return np.repeat(np.arange(len(index)), np.diff(index.offsets))
-
-
-def place_namer(index: AnnotationIndex) -> Callable[[int], str]:
+def _place_namer(index: AnnotationIndex) -> Callable[[int], str]:
     """Return what names a box: file, class, corners."""
-    owners = owners_of(index)
+    owners = index.owners
 
     def name(row: int) -> str:
         file = f"{index.image_dir.name}/{index.file_names[owners[row]]}"
@@ -96,7 +78,7 @@ def _odd(
     sides = index.boxes[:, 2:] - index.boxes[:, :2]
     seen = as_seen(index, size)
     shorter = (seen[:, 2:] - seen[:, :2]).min(axis=1)
-    whole = index.sizes[owners_of(index)].prod(axis=1)
+    whole = index.sizes[index.owners].prod(axis=1)
     counted = ~index.crowd
     return [
         (
@@ -123,29 +105,13 @@ def _odd(
     ]
 
 
-def _places(index: AnnotationIndex, chosen: np.ndarray) -> list[str]:
-    return list(map(place_namer(index), np.flatnonzero(chosen).tolist()))
-
-
-def _repairs(split: str, index: AnnotationIndex) -> Iterator[Finding]:
-    for repair, count in index.repairs.items():
-        yield Finding(
-            "warning",
-            "repaired",
-            f"{split}: {count} {repair}",
-            "correct the annotations, or be content with that",
-            index.places.get(repair, ()),
-            count,
-        )
-
-
 def _same(index: AnnotationIndex) -> tuple[np.ndarray, np.ndarray]:
     """Return the pairs of rows of one picture that overlap by `SAME_IOU` or more.
 
     Each box is compared with the one behind it, then with the one behind that, and so on: all
     pictures at once, as long as they have so many.
     """
-    boxes, owners = index.boxes, owners_of(index)
+    boxes, owners = index.boxes, index.owners
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     here = np.flatnonzero(~index.crowd[:-1] & (owners[:-1] == owners[1:]))
     pairs = [np.empty((2, 0), np.int64)]

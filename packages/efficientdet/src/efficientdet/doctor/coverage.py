@@ -4,7 +4,6 @@ Shapes: N = boxes. Boxes are in pixels of the network's input.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -128,8 +127,3 @@ def small_finding(
     advice = "raise model.image_size, lower model.anchor_scale, or cut pictures into tiles"
     severity = "warning" if small >= MANY_SMALL * len(boxes) else "hint"
     return [Finding(severity, "boxes_small", text, advice)]
-
-
-def in_words(values: Sequence[float]) -> str:
-    """Return numbers as the command line takes a list."""
-    return f"[{','.join(f'{value:g}' for value in values)}]"

@@ -1,11 +1,12 @@
 """Checks a detection data set: files, boxes, classes, duplicates, anchors, score, samples."""
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from compound.data.images import Source
 from compound.doctor.balance import class_facts
 from compound.doctor.diagnosis import Diagnosis, Options
 from compound.doctor.duplicates import Duplicates, duplicate_findings, find_duplicates
@@ -16,27 +17,22 @@ from efficientdet.data.dataset import open_picture
 from efficientdet.data.index import AnnotationIndex
 from efficientdet.doctor.fast_checks import Splits, class_counts, index_findings
 from efficientdet.doctor.fit import fit_anchors
-from efficientdet.doctor.lists import picture_name
-from efficientdet.doctor.orientation import orientation_findings
-from efficientdet.doctor.self_check import truth_findings
-from efficientdet.evaluation.evaluator import EvaluationOptions
+from efficientdet.doctor.lists import orientation_findings, picture_name
+from efficientdet.evaluation.evaluator import CocoEvaluator, EvaluationOptions
+from efficientdet.postprocess import Detections
 from efficientdet.specs import DetSpec
 
 if TYPE_CHECKING:
     from efficientdet.data.datamodule import DetectionData
 
+# What rounding of boxes to float32 may cost the annotations' own score.
+LEAST_AP = 0.9999
+
 
 def diagnose(
     data: "DetectionData", spec: DetSpec, options: Options, *, evaluation: EvaluationOptions
 ) -> Diagnosis:
-    """Check all of a data set.
-
-    Args:
-        data: told by its network how pictures are to be seen.
-        spec: the detector, whose anchors are measured.
-        options: how thoroughly.
-        evaluation: how a training scores.
-    """
+    """Check all of a data set, whose network has told it how images are to be seen."""
     splits: Splits = data.splits
     of_pictures, found = _look(splits, options)
     findings, scores = [*index_findings(splits, data.size), *of_pictures], {}
@@ -75,18 +71,45 @@ def _look(splits: Splits, options: Options) -> tuple[list[Finding], Duplicates]:
 
 
 def _look_at(index: AnnotationIndex, row: int) -> Look:
-    return look_at(partial(_open, index, row), index.image_dir / str(index.file_names[row]))
-
-
-def _open(index: AnnotationIndex, row: int) -> Source:
-    width, height = index.sizes[row].tolist()
-    path = index.image_dir / str(index.file_names[row])
-    return open_picture(path, width=width, height=height)
+    return look_at(partial(open_picture, index, row), index.path(row))
 
 
 def _pixels(splits: Splits, split: str, row: int) -> np.ndarray:
-    return _open(splits[split], row).whole()
+    return open_picture(splits[split], row).whole()
 
 
 def _name(splits: Splits, split: str, row: int) -> str:
     return picture_name(splits[split], row)
+
+
+def truth_findings(
+    split: str, index: AnnotationIndex, options: EvaluationOptions
+) -> tuple[list[Finding], float]:
+    """Return what the best possible predictions of a split do not find, and their AP."""
+    evaluator = CocoEvaluator(index, options)
+    for i, image_id in enumerate(index.image_ids.tolist()):
+        rows = index.rows(i)
+        objects = ~index.crowd[rows]
+        boxes = torch.from_numpy(index.boxes[rows][objects]).float()
+        labels = torch.from_numpy(index.labels[rows][objects])
+        evaluator.add(image_id, Detections(boxes, torch.ones(len(boxes)), labels))
+    scores, _ = evaluator.evaluate()
+    ap = scores.metrics["mAP"]
+    lost = [
+        f"{name}: {value:.4f}"
+        for name, value in scores.class_ap.items()
+        if not math.isnan(value) and value < LEAST_AP
+    ]
+    if not lost and ap >= LEAST_AP:
+        return [], ap
+    most = options.max_detections
+    text = f"{split}: the annotations themselves score AP {ap:.4f}, not 1"
+    pairs = index.owners * len(index.class_names) + index.labels
+    if np.bincount(pairs[~index.crowd], minlength=1).max() > most:
+        advice = (
+            f"a picture has more than {most} objects of a class, of which COCO counts {most}; "
+            "raise task.evaluation.max_detections to count all"
+        )
+        return [Finding("hint", "truth", text, advice, lost)], ap
+    advice = "ids or categories are mixed up, or boxes are too small to be scored; check them"
+    return [Finding("error", "truth", text, advice, lost)], ap

@@ -22,12 +22,7 @@ Splits = Mapping[str, AnnotationIndex]
 
 
 def check_quickly(data: "DetectionData", spec: DetSpec) -> list[Finding]:
-    """Return all but what needs every picture, better anchors, and a score.
-
-    Args:
-        data: the data set.
-        spec: the detector.
-    """
+    """Return all but what needs every picture, better anchors, and a score."""
     findings = index_findings(data.splits, data.size)
     if "train" not in data.splits:
         return findings
@@ -39,13 +34,8 @@ def check_quickly(data: "DetectionData", spec: DetSpec) -> list[Finding]:
 
 
 def index_findings(splits: Splits, size: tuple[int, int]) -> list[Finding]:
-    """Return what is odd about lists, boxes and classes.
-
-    Args:
-        splits: the data set.
-        size: height and width of the network's input.
-    """
-    findings = list_findings(splits)
+    """Return what is odd about lists, boxes and classes at an input ``(height, width)``."""
+    findings = list(list_findings(splits))
     for split, index in splits.items():
         findings += box_findings(split, index, size)
     names = next(iter(splits.values())).class_names

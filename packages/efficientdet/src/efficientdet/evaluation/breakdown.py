@@ -107,15 +107,7 @@ def break_down(pairs: Pairs, matches: Matches) -> Breakdown:
 def _ap50(
     pairs: Pairs, labels: np.ndarray, right: np.ndarray, kept: np.ndarray, objects: np.ndarray
 ) -> float:
-    """Return the mean of AP over classes with objects.
-
-    Args:
-        pairs: the detections, for their scores, and the objects.
-        labels: ``(D,)`` classes of the detections, some of them corrected.
-        right: ``(D,)`` bool.
-        kept: ``(D,)`` bool, detections that count.
-        objects: ``(G,)`` bool, objects that count.
-    """
+    """Return mean AP of kept detections and objects: ``(D,)`` all but the last, ``(G,)``."""
     order = np.argsort(-pairs.found.scores, kind="stable")
     order = order[kept[order]]
     counts = np.bincount(pairs.truth.labels[objects], minlength=len(pairs.class_names))

@@ -133,7 +133,7 @@ def to_coco(index: AnnotationIndex, coco_class: Any = COCO) -> Any:
     xywh[:, 2:] -= xywh[:, :2]
     columns = {
         "id": np.arange(1, len(xywh) + 1),  # 0 would mean "no match"
-        "image_id": np.repeat(index.image_ids, np.diff(index.offsets)),
+        "image_id": index.image_ids[index.owners],
         "category_id": index.category_ids[index.labels],
         "bbox": xywh,
         "area": index.areas,

@@ -50,12 +50,7 @@ class DetectionAnalysis:
 
 
 def analyse(index: AnnotationIndex, results: Results) -> DetectionAnalysis:
-    """Explain a score.
-
-    Args:
-        index: the ground truth.
-        results: the detections and their score, as `CocoEvaluator` gives them.
-    """
+    """Explain a score by the detections that `CocoEvaluator` gives with it."""
     pairs = pair_up(index, results.rows, results.image_ids, max_detections=results.max_detections)
     matches = match(pairs, min_iou=FOREGROUND)
     thresholds = by_threshold(pairs, matches)

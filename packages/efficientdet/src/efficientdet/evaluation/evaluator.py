@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -111,14 +111,6 @@ class Results:
     max_detections: int
 
 
-class _Part(NamedTuple):
-    """What one process was given: ids ``(P,)`` and row counts ``(P,)`` of pictures, their rows."""
-
-    image_ids: np.ndarray
-    counts: np.ndarray
-    rows: np.ndarray
-
-
 class CocoEvaluator:
     """Collect detections batch by batch and score them once; `reset` begins anew.
 
@@ -162,7 +154,9 @@ class CocoEvaluator:
         Raises:
             RuntimeError: scoring failed in the first process, which itself raises the reason.
         """
-        parts = gathered(self._part())
+        counts = np.array([len(rows) for rows in self._rows], np.int64)
+        own = np.concatenate([np.empty((0, 7)), *self._rows])
+        parts = gathered((np.array(self._image_ids, np.int64), counts, own))
         outcome: CocoScores | str = ""
         results, failure = None, None
         if parts is not None:
@@ -208,14 +202,12 @@ class CocoEvaluator:
     def _truth(self) -> CocoTruth:
         return CocoTruth(self.index, faster=self.options.faster)
 
-    def _part(self) -> _Part:
-        counts = np.array([len(rows) for rows in self._rows], np.int64)
-        rows = np.concatenate([np.empty((0, 7)), *self._rows])
-        return _Part(np.array(self._image_ids, np.int64), counts, rows)
 
+def _merged(parts: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images' ids and their rows, both in order of the ids and each once.
 
-def _merged(parts: Sequence[_Part]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the pictures' ids and their rows, both in order of the ids and each once."""
+    Each process has ids ``(P,)``, row counts ``(P,)`` and rows ``(N, 7)``.
+    """
     image_ids, counts, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
     unique, first = np.unique(image_ids, return_index=True)
     once = np.isin(np.arange(len(image_ids)), first)

@@ -9,6 +9,7 @@ are continuous, as everywhere in the project.
 import numpy as np
 
 from efficientdet.data.index import AnnotationIndex
+from efficientdet.evaluation.pairs import pair_up
 
 
 def voc_ap(
@@ -23,59 +24,26 @@ def voc_ap(
         image_ids: ``(P,)``, pictures that count.
         min_iou: overlap that makes a detection right.
     """
-    results = results[np.isin(results[:, 0], image_ids)]
-    results = results[np.argsort(-results[:, 5], kind="stable")]  # best first
-    by_id = np.argsort(index.category_ids)
-    labels = by_id[np.searchsorted(index.category_ids, results[:, 6], sorter=by_id)]
-    pictures = np.searchsorted(index.image_ids, results[:, 0])
-    owners = np.repeat(np.arange(len(index)), np.diff(index.offsets))
-    num_classes = len(index.class_names)
-    belongs = _most_overlapped(
-        _to_xyxy(results[:, 1:5]),
-        pictures * num_classes + labels,
-        index.boxes,
-        owners * num_classes + index.labels,
-        min_iou,
-    )
+    pairs = pair_up(index, results, image_ids, max_detections=len(results))
+    found, truth, same = pairs.found, pairs.truth, pairs.same_class
+    detections, objects = pairs.detections[same], pairs.objects[same]
+    overlap = _iou(found.boxes[detections], truth.boxes[objects])
+    # Within a detection the largest overlap is last, of equals that with the first object.
+    ranked = np.lexsort((-objects, overlap, detections))
+    best = ranked[np.diff(detections[ranked], append=-1) != 0]
+    best = best[overlap[best] >= min_iou]
+    belongs = np.full(len(found.scores), -1)
+    belongs[detections[best]] = objects[best]
     # The best detection of an object takes it.
     taken, first = np.unique(belongs, return_index=True)
-    right = np.zeros(len(results), bool)
+    right = np.zeros(len(belongs), bool)
     right[first[taken >= 0]] = True
-    counted = ~np.append(index.crowd, False)[belongs]  # -1, no object, is the last
-    objects = index.labels[~index.crowd & np.isin(index.image_ids[owners], image_ids)]
-    return np.array(
-        [
-            _area(right[counted & (labels == label)], int((objects == label).sum()))
-            for label in range(num_classes)
-        ]
-    )
-
-
-def _most_overlapped(
-    boxes: np.ndarray,
-    keys: np.ndarray,
-    object_boxes: np.ndarray,
-    object_keys: np.ndarray,
-    min_iou: float,
-) -> np.ndarray:
-    """Return for each box ``(N, 4)`` the object it overlaps most, ``(N,)``; -1 if less than asked.
-
-    Only objects with the key of the box, its picture and class, are looked at.
-    """
-    order = np.argsort(object_keys, kind="stable")
-    start, stop = (np.searchsorted(object_keys[order], keys, side=s) for s in ("left", "right"))
-    counts = stop - start
-    ends = counts.cumsum()
-    # One pair for every object of a box: positions start..stop of the sorted objects.
-    box = np.repeat(np.arange(len(boxes)), counts)
-    candidate = order[np.arange(len(box)) + np.repeat(start - (ends - counts), counts)]
-    overlap = _iou(boxes[box], object_boxes[candidate])
-    ranked = np.lexsort((-candidate, overlap, box))  # within a box the largest overlap is last
-    some = counts > 0
-    best = ranked[ends[some] - 1]
-    belongs = np.full(len(boxes), -1)
-    belongs[some] = np.where(overlap[best] >= min_iou, candidate[best], -1)
-    return belongs
+    counted = ~np.append(truth.crowd, False)[belongs]  # -1, no object, is the last
+    order = np.argsort(-found.scores, kind="stable")
+    order = order[counted[order]]
+    labels, right = found.labels[order], right[order]
+    counts = truth.count(len(index.class_names)).tolist()
+    return np.array([_area(right[labels == k], count) for k, count in enumerate(counts)])
 
 
 def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -84,10 +52,6 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     inner = sides.clip(min=0).prod(1)
     outer = (a[:, 2:] - a[:, :2]).prod(1) + (b[:, 2:] - b[:, :2]).prod(1) - inner
     return inner / np.maximum(outer, np.finfo(float).tiny)
-
-
-def _to_xyxy(boxes_xywh: np.ndarray) -> np.ndarray:
-    return np.hstack((boxes_xywh[:, :2], boxes_xywh[:, :2] + boxes_xywh[:, 2:]))
 
 
 def _area(right: np.ndarray, num_objects: int) -> float:
