@@ -9,13 +9,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from compound.cli.calls import current_call
 from compound.errors import UserError
 from compound.profiling import machine
 from compound.profiling.bottleneck import judge_inference, judge_training
@@ -105,9 +105,9 @@ def _plain(timed: Timed) -> dict[str, Any]:
 
 
 def _configuration() -> dict[str, Any]:
-    call = current_call()
-    names = {key: call.choices[key] for key in ("task", "model", "data")}
-    return names | {"overrides": list(call.overrides)}
+    hydra = HydraConfig.get()
+    names = {key: hydra.runtime.choices[key] for key in ("task", "model", "data")}
+    return names | {"overrides": list(hydra.overrides.task)}
 
 
 def _show(content: dict[str, Any], found: dict[str, Any]) -> None:

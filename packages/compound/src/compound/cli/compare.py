@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from compound.cli.calls import current_call
 from compound.errors import UserError, closest
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _track(config: DictConfig, found: Found, folder: Path) -> None:
         from compound.tracking.trackers import FailSafe
         from compound.tracking.wandb_run import log_comparison
 
-        name = f"compare-{current_call().choices['rows']}"
+        name = f"compare-{HydraConfig.get().runtime.choices['rows']}"
         logger = instantiate(config.logger.wandb, name=name)
         plots = [folder / f"{figure}.png" for figure in found.figures]
         FailSafe(logger).attempt(lambda: log_comparison(logger, found.tables, plots))

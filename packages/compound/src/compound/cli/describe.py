@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from compound.cli.calls import current_call
 from compound.cli.configs import opened, parse
 from compound.cli.networks import plain
 from compound.errors import UserError
@@ -75,7 +75,7 @@ def _parts(config: DictConfig) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 def _all() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of all published networks."""
     rows = []
-    with opened(parse("describe", current_call().overrides)) as configs:
+    with opened(parse("describe", HydraConfig.get().overrides.task)) as configs:
         cards = {
             name: plain(configs.compose([f"model={name}"]).model)
             for name in configs.choices("model")

@@ -29,7 +29,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from compound.cli.calls import Call, as_call
 from compound.cli.configs import (
     CONFIGS,
     VERSION_BASE,
@@ -157,22 +156,14 @@ def perform(verb: str, config: DictConfig, job: Callable[[DictConfig], Any] | No
     Raises:
         UserError: a key that must be given is missing, or whatever the verb refuses.
     """
-    hydra = HydraConfig.get()
-    call = Call(
-        verb,
-        dict(hydra.runtime.choices),
-        tuple(hydra.overrides.task),
-        hydra.mode == RunMode.MULTIRUN,
-    )
-    folder = Path(hydra.runtime.output_dir)
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise UserError(f"{missing[0]} is not set; give it as {missing[0]}=<value>")
         rename_targets(config, source="configuration")
         own = getattr(import_module(f"compound.cli.{verb}"), verb) if job is None else job
-        with as_call(call):
-            return own(config)
+        return own(config)
     finally:
         _remove_empty(folder)
 

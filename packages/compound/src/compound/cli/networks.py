@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from compound.cli.calls import current_call
 from compound.cli.runs import WORDS, checkpoint_of, run_of
 from compound.errors import UserError
 from compound.export.runtime import is_program, open_program
@@ -22,7 +22,7 @@ def plain(config: DictConfig) -> Any:
 
 def chosen_task() -> Task:
     """Return the task that the configuration chooses."""
-    return find_task(current_call().choices["task"])
+    return find_task(HydraConfig.get().runtime.choices["task"])
 
 
 def check_prediction(settings: Mapping[str, Any]) -> None:
@@ -72,7 +72,7 @@ def network_of(config: DictConfig, *, exported: bool = False) -> tuple[Task, Any
     task = task_of(metadata)
     if task is not None and task.owns(metadata):
         return task, task.load(weights)
-    overrides = current_call().overrides
+    overrides = HydraConfig.get().overrides.task
     settings = plain(config.model)
     if not any(o.lstrip("+").startswith("model.image_size=") for o in overrides):
         settings.pop("image_size", None)  # the drawn data sets propose sizes of their own

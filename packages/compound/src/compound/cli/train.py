@@ -9,6 +9,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
@@ -17,7 +19,6 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from compound.cli.calls import current_call
 from compound.cli.doctor import log_fast_checks
 from compound.cli.runs import pictures_of
 from compound.cli.tuning import begin, find_batch, find_rate
@@ -61,7 +62,7 @@ def train(config: DictConfig) -> float | None:
     score = _scored(config, trainer, module, data)
     if config.report and trainer.is_global_zero:
         _report(config, trainer, module, data)
-    if score is None and current_call().multirun:
+    if score is None and _is_of_several():
         raise UserError("this run has no score, so a sweep cannot count it; see the line above")
     return score
 
@@ -87,7 +88,7 @@ def _built(config: DictConfig) -> tuple[Any, Any, list[Any]]:
             log_fast_checks(data, module)
         else:
             log.info("%d training pictures, not augmented, and scored on the same", config.overfit)
-    if current_call().multirun:
+    if _is_of_several():
         _check_devices(instantiate(config.trainer, logger=False, profiler=None))
     return data, module, callbacks
 
@@ -143,6 +144,10 @@ def _report(config: DictConfig, trainer: Trainer, module: Any, data: Any) -> Non
     )
     if path is not None:
         log.info("report: %s", path)
+
+
+def _is_of_several() -> bool:
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _is_first() -> bool:
