@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from compound.cli.tables import print_table
 from compound.errors import UserError, closest
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ def compare(config: DictConfig) -> None:
     for found in mode(config, contest, rows, folder):
         _write(config, folder, found)
     assert found is not None
-    _show(found.tables)
+    for table in found.tables:
+        print_table(table.title, table.columns, table.rows, width=WIDTH)
     _track(config, found, folder)
     log.info("written to %s", folder)
     if found.failed:
@@ -234,17 +236,3 @@ def _machine(device: str) -> str:
 
         name = torch.cuda.get_device_name()
     return f"{name}, torch {version('torch')}"
-
-
-def _show(tables: "Sequence[Table]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=max(WIDTH, Console().width))
-    for content in tables:
-        table = Table(title=content.title, title_justify="left")
-        for i, column in enumerate(content.columns):
-            table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-        for row in content.rows:
-            table.add_row(*row)
-        console.print(table)

@@ -7,11 +7,10 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from compound.cli.configs import opened, parse
 from compound.cli.networks import plain
+from compound.cli.tables import print_table
 from compound.errors import UserError
 from compound.profiling.cost import measure
 from compound.task import Task, find_task, task_names
@@ -20,15 +19,9 @@ from compound.task import Task, find_task, task_names
 def describe(config: DictConfig) -> None:
     """Print stages, parameters, multiply-adds and sizes of a network, or a line for each one."""
     if config.get("model"):
-        title, columns, rows = config.model.name, *_parts(config)
+        print_table(config.model.name, *_parts(config))
     else:
-        title, columns, rows = "published networks", *_all()
-    table = Table(title=title)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=max(100, Console().width)).print(table)
+        print_table("published networks", *_all())
 
 
 def measured(
@@ -42,14 +35,10 @@ def measured(
         size: height and width of the input.
     """
     with torch.device("meta"):
-        model = _built(task, settings)
+        made = instantiate(dict(settings)) if "_target_" in settings else dict(settings)
+        model = task.create(made).eval()
         image = torch.zeros(1, len(model.mean), *size)
     return model, measure(model, image)
-
-
-def _built(task: Task, settings: Mapping[str, Any]) -> Any:
-    made = instantiate(dict(settings)) if "_target_" in settings else dict(settings)
-    return task.create(made).eval()
 
 
 def _parts(config: DictConfig) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
