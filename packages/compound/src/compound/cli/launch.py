@@ -39,9 +39,9 @@ from compound.cli.configs import (
 )
 from compound.cli.help import help_text, purpose_of
 from compound.cli.moved import rename_targets
-from compound.cli.overrides import check, first_line
+from compound.cli.overrides import check
 from compound.cli.runs import implied
-from compound.errors import UserError, closest
+from compound.errors import UserError, closest, first_line
 
 EXIT_MISTAKE = 2
 

@@ -56,11 +56,6 @@ def check(line: CommandLine) -> None:
         _check_meaning(line, configs)
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return (str(error) or repr(error)).strip().splitlines()[0]
-
-
 def _check_meaning(line: CommandLine, configs: Configs) -> None:
     choices = [setting for setting in line.settings if _is_group(setting, configs)]
     for setting in choices:

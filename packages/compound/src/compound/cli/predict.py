@@ -105,7 +105,9 @@ def _watch(
         stack.callback(
             lambda: (folder / "predictions.json").write_text(json.dumps(predictor.results) + "\n")
         )
-        gallery = stack.enter_context(_gallery(folder, frames, config)) if config.draw else None
+        gallery = _gallery(folder, frames, config) if config.draw else None
+        if gallery is not None:
+            stack.callback(gallery.close)
         found = predictor.predict(readable())
         try:
             for prediction in track(found, "looking", total=frames.count, transient=True):

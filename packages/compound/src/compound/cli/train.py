@@ -16,12 +16,11 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from compound.cli.doctor import log_fast_checks
 from compound.cli.runs import pictures_of
-from compound.cli.tuning import begin, find_batch, find_rate
+from compound.cli.tuning import begin, find_batch, find_rate, is_first
 from compound.errors import UserError, closest
 from compound.profiling.memory import keep_memory
 from compound.report.run import try_report
@@ -37,12 +36,12 @@ def train(config: DictConfig) -> float | None:
     Returns:
         The best score of the validation, which a sweep looks at; None if there was none.
     """
-    if _is_first() and (folder := Path(config.paths.output_dir)).joinpath("checkpoints").exists():
+    if is_first() and (folder := Path(config.paths.output_dir)).joinpath("checkpoints").exists():
         raise UserError(f"{folder} holds a run already; give hydra.run.dir another folder")
     check_trainer(config.trainer)
     every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
     if every and epochs and every > epochs:
-        if _is_first():
+        if is_first():
             log.info("scored once, at its end: trainer.check_val_every_n_epoch=%d", epochs)
         config.trainer.check_val_every_n_epoch = epochs
     batch_is_open = begin(config)
@@ -82,7 +81,7 @@ def _built(config: DictConfig) -> tuple[Any, Any, list[Any]]:
         check_resumable(config.ckpt_path, module, max_epochs=epochs, data=data)
     if config.trainer.sync_batchnorm and not torch.cuda.is_available():
         raise UserError("trainer.sync_batchnorm=true needs GPUs")
-    if _is_first():
+    if is_first():
         data.check(("val", "test"))
         if config.overfit is None:
             log_fast_checks(data, module)
@@ -104,7 +103,7 @@ def _started(config: DictConfig, callbacks: list[Any]) -> Trainer:
     ]
     trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
     plain = OmegaConf.to_container(config, resolve=True)
-    if _is_first():
+    if is_first():
         path = Path(config.paths.output_dir, "config.yaml")
         OmegaConf.save(OmegaConf.create(plain), path)
     for logger in loggers:
@@ -148,11 +147,6 @@ def _report(config: DictConfig, trainer: Trainer, module: Any, data: Any) -> Non
 
 def _is_of_several() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def _is_first() -> bool:
-    """Return whether this is the first process of the run."""
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def _network_of(config: DictConfig) -> dict[str, dict[str, str | None]]:
