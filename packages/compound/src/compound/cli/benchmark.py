@@ -54,8 +54,9 @@ def benchmark(config: DictConfig) -> None:
     path = Path(config.paths.output_dir) / "benchmark.json"
     path.write_text(json.dumps(content | found, indent=2) + "\n")
     _show(content, found)
-    for line in _remarks(found):
-        log.info("%s", line)
+    log.info("training: %s", found["training"]["binds"]["reason"])
+    for timed in found["inference"]:
+        log.info("inference, batch %d: %s", timed["batch_size"], timed["binds"]["reason"])
     log.info("written to %s", path)
 
 
@@ -130,9 +131,3 @@ def _cells(parts: dict[str, float], part: str) -> tuple[str, str]:
     if part not in parts:
         return "", ""
     return f"{1000 * parts[part]:.1f}", f"{parts[part] / sum(parts.values()):.0%}"
-
-
-def _remarks(found: dict[str, Any]) -> Iterator[str]:
-    yield f"training: {found['training']['binds']['reason']}"
-    for timed in found["inference"]:
-        yield f"inference, batch {timed['batch_size']}: {timed['binds']['reason']}"

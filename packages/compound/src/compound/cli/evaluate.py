@@ -33,10 +33,10 @@ def evaluate(config: DictConfig) -> None:
             "weights": config.weights,
             "root": config.data.root,
             "split": config.split,
-            **_plain(scores),
+            **without_nan(scores),
         }
         details = module.score_details()
-        content |= {name: _plain(scores) for name, scores in details.items() if scores}
+        content |= {name: without_nan(scores) for name, scores in details.items() if scores}
         path.write_text(json.dumps(content, indent=2) + "\n")
         for line in (line for scores in details.values() for line in _table(scores)):
             log.info("%s", line)
@@ -81,7 +81,7 @@ def built(config: DictConfig, split: str) -> tuple[Any, Any, Trainer]:
     return data, module, trainer
 
 
-def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
+def without_nan(scores: Mapping[str, float]) -> dict[str, float | None]:
     """Return scores as JSON has them: it knows no nan."""
     return {name: None if value != value else value for name, value in scores.items()}
 
