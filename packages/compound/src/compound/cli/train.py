@@ -19,11 +19,11 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from compound.cli.doctor import log_fast_checks
+from compound.cli.evaluate import report
 from compound.cli.runs import pictures_of
 from compound.cli.tuning import begin, find_batch, find_rate, is_first
 from compound.errors import UserError, closest
 from compound.profiling.memory import keep_memory
-from compound.report.run import try_report
 from compound.tracking.trackers import FailSafe
 from compound.training.resume import check_resumable
 
@@ -59,8 +59,8 @@ def train(config: DictConfig) -> float | None:
     with _signals_told(trainer):
         trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
     score = _scored(config, trainer, module, data)
-    if config.report and trainer.is_global_zero:
-        _report(config, trainer, module, data)
+    title = f"{config.model.name} on {Path(pictures_of(config)).name}"
+    report(config, trainer, module, data, title=title)
     if score is None and _is_of_several():
         raise UserError("this run has no score, so a sweep cannot count it; see the line above")
     return score
@@ -129,20 +129,6 @@ def _scored(config: DictConfig, trainer: Trainer, module: Any, data: Any) -> flo
         with _signals_told(trainer):
             trainer.test(module, datamodule=data, ckpt_path=best)
     return score
-
-
-def _report(config: DictConfig, trainer: Trainer, module: Any, data: Any) -> None:
-    """Write ``report.html``."""
-    path = try_report(
-        Path(config.paths.output_dir),
-        title=f"{config.model.name} on {Path(pictures_of(config)).name}",
-        module=module,
-        data=data,
-        config=OmegaConf.to_yaml(config, resolve=True),
-        device=trainer.strategy.root_device.type,
-    )
-    if path is not None:
-        log.info("report: %s", path)
 
 
 def _is_of_several() -> bool:
