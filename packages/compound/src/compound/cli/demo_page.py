@@ -125,13 +125,7 @@ class Networks:
 
 
 def page_of(networks: Networks, weights: Sequence[str], config: DictConfig) -> ASGIApp:
-    """Return the page as an application.
-
-    Args:
-        networks: to choose from.
-        weights: their names; the first is chosen.
-        config: of `demo`: what the page begins with.
-    """
+    """Return the page as an application; it begins with the first of the weights."""
     first = networks[weights[0]]
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(_TIDIED, _OLD)) as page:
         gr.Markdown(f"# {TITLE}")
@@ -256,11 +250,7 @@ def answer(
 ) -> tuple[str, list[tuple[Any, str]], dict[str, Any], str]:
     """Return note, drawn images, table, and the network's task.
 
-    Args:
-        networks: to choose from.
-        chosen: name of one.
-        files: paths and captions.
-        settings: task and key of each control, and its value.
+    ``files`` are paths and captions, ``settings`` task and key of each control with its value.
     """
     try:
         network = networks[chosen]

@@ -27,13 +27,7 @@ def describe(config: DictConfig) -> None:
 def measured(
     task: Task, settings: Mapping[str, Any], size: tuple[int, int]
 ) -> tuple[Any, dict[str, Any]]:
-    """Return a network without memory for its tensors, and the cost of each of its parts.
-
-    Args:
-        task: the network's.
-        settings: of the group ``model``.
-        size: height and width of the input.
-    """
+    """Return a network without memory for its tensors, and the cost of each of its parts."""
     with torch.device("meta"):
         made = instantiate(dict(settings)) if "_target_" in settings else dict(settings)
         model = task.create(made).eval()

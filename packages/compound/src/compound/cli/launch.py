@@ -95,11 +95,9 @@ class FailedRun(CompactHydraException):
 
 
 def run(verb: str, arguments: Sequence[str]) -> None:
-    """Check the command line, then hand over to Hydra; errors end in one line and exit code 2.
+    """Check a verb's command line, then hand over to Hydra, which imports the verb's module.
 
-    Args:
-        verb: name of a verb; its module is imported only after the checks.
-        arguments: settings and flags.
+    Errors end in one line and exit code 2.
     """
     with mistakes_told():
         line = checked(verb, arguments)
@@ -146,12 +144,7 @@ def checked(verb: str, arguments: Sequence[str]) -> CommandLine | None:
 
 
 def perform(verb: str, config: DictConfig, job: Callable[[DictConfig], Any] | None = None) -> Any:
-    """Run a verb with its composed configuration, inside a job of Hydra's.
-
-    Args:
-        verb: its name.
-        config: without Hydra's own keys.
-        job: instead of the verb's own function.
+    """Run a verb, or ``job`` instead of its function, inside a job of Hydra's.
 
     Raises:
         UserError: a key that must be given is missing, or whatever the verb refuses.

@@ -26,11 +26,7 @@ def chosen_task() -> Task:
 
 
 def check_prediction(settings: Mapping[str, Any]) -> None:
-    """Refuse settings of prediction that are of no use to the task that has them.
-
-    Raises:
-        UserError: see above.
-    """
+    """Refuse settings of prediction that are of no use to the task that has them."""
     for name in task_names():
         find_task(name).check_prediction(settings)
 
@@ -49,17 +45,13 @@ def file_of(weights: object) -> Path:
 
 
 def network_of(config: DictConfig, *, exported: bool = False) -> tuple[Task, Any]:
-    """Return the network that ``weights`` hold, and its task.
+    """Return the network that ``weights`` hold, rebuilt from a file of ours, and its task.
 
-    It is rebuilt from a file of ours, or the configuration's.
-
-    Args:
-        config: of a verb.
-        exported: whether it may be what runs an exported file, which has no layers.
+    Other files fill the configuration's network. Where ``exported`` is true it may be what runs an
+    exported file, which has no layers.
 
     Raises:
-        UserError: there are no such weights, or they do not say what network they are of and the
-            configuration's is another.
+        UserError: there are no such weights, or they are of another network.
     """
     weights = file_of(config.weights)
     if is_program(weights):

@@ -255,11 +255,7 @@ class Staged(Dataset[Any]):
 
 
 def check_batch_size(key: str, value: object) -> None:
-    """Refuse a batch that is no whole number of 1 or more.
-
-    Raises:
-        UserError: see above.
-    """
+    """Refuse a batch that is no whole number of 1 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         advice = "; only a training finds it by itself" if value == "auto" else ""
         raise UserError(f"{key}={value}: expected a whole number of 1 or more{advice}")
