@@ -87,7 +87,7 @@ def guess(model: Classifier, images: Tensor, *, top: int = 5) -> list[Guesses]:
 class ClassificationPredictor:
     """The likeliest classes; see `compound.task.Predictor`."""
 
-    columns = ("file", "rank", "class", "probability")
+    columns: tuple[str, ...] = ("file", "rank", "class", "probability")
 
     def __init__(
         self, model: Classifier, class_names: Sequence[str], settings: Mapping[str, Any]
