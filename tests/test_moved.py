@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from compound.cli import launch as _launch
-from compound.cli.calls import Call, as_call
 from compound.cli.configs import opened, parse
 from compound.cli.moved import MODULES, moved, rename_targets
 from compound.cli.overrides import check_overrides
@@ -78,7 +78,9 @@ def test_old_names_on_the_command_line(caplog: pytest.LogCaptureFixture) -> None
     assert moved("torch.optim.SGD") == "torch.optim.SGD"
 
 
-def test_an_old_run_is_evaluated(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_old_run_is_evaluated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "best.ckpt").touch()
@@ -92,8 +94,9 @@ def test_an_old_run_is_evaluated(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     _launch.register_resolvers()
     with opened(line) as configs:
         config = configs.compose(["task=cls", *words])
-    with as_call(Call("evaluate", {"task": "cls"}, ["task=cls", *words])):
-        config = as_trained(config)
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
+    HydraConfig.instance().set_config(config)
+    config = as_trained(config)
     assert config.data._target_ == "backbone.classification.data.datamodule.ClassificationData"
     assert config.task.optim.schedule._target_ == "compound.training.schedule.warmup_cosine"
     assert config.task.model.weights == str(run / "checkpoints" / "best.ckpt")

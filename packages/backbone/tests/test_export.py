@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from backbone import EfficientNet, create_model, load_exported
-from backbone.classification.differences import compare
 from backbone.classification.export import classifier_program
+from backbone.classification.exporter import compare
 from backbone.classification.predictor import Guesses
 from compound.errors import UserError
 from compound.export import targets

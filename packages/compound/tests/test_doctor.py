@@ -14,8 +14,7 @@ from scipy.fft import dctn
 from backbone.classification.data.datamodule import ClassificationData
 from backbone.classification.data.figures import draw_figure
 from backbone.classification.data.folders import folder_splits
-from backbone.classification.doctor import diagnose
-from backbone.classification.fast_checks import check_quickly
+from backbone.classification.doctor import check_quickly, diagnose
 from compound.data.images import open_picture
 from compound.doctor.balance import balance_findings
 from compound.doctor.diagnosis import Options

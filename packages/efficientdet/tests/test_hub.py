@@ -116,9 +116,7 @@ def test_rows_by_class_name(tmp_path: Path) -> None:
         return net.state_dict()["class_head.predict.pointwise.weight"].unflatten(0, (9, -1))
 
     assert torch.equal(rows(other)[:, 0], rows(model)[:, 2])
-    with pytest.raises(
-        UserError, match="holds an EfficientNet; it is of task=det"
-    ):
+    with pytest.raises(UserError, match="holds an EfficientNet; it is of task=det"):
         EfficientNet.from_pretrained(folder)
     with pytest.raises(UserError, match="do not fit efficientdet_d0"):
         create_model("efficientdet_d0", num_classes=3, weights=folder)

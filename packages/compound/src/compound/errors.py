@@ -24,3 +24,8 @@ def closest(name: str, accepted: Iterable[str], *, what: str) -> str:
     near = get_close_matches(name, accepted, n=3, cutoff=0.5)
     advice = f"did you mean {' or '.join(near)}?" if near else f"accepted: {', '.join(accepted)}"
     raise UserError(f"{what} {name!r} is unknown; {advice}")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
+    return (str(error) or repr(error)).strip().splitlines()[0]

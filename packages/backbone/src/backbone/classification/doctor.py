@@ -1,17 +1,16 @@
 """Checks a classification data set: files, sizes, classes, duplicates, contradictions, samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backbone.classification.data.index import FileIndex, ImageIndex
-from backbone.classification.fast_checks import Splits, class_counts, class_findings
-from compound.doctor.balance import class_facts
+from compound.doctor.balance import balance_findings, class_facts
 from compound.doctor.diagnosis import Diagnosis, Options
 from compound.doctor.duplicates import contradictions, duplicate_findings, find_duplicates
-from compound.doctor.files import Look, Looks, file_findings, look_at, look_through
+from compound.doctor.files import Look, Looks, file_findings, look_at, look_through, try_some
 from compound.doctor.findings import Finding
 from compound.doctor.sections import classes_section, duplicates_section
 
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
 # Pictures whose shorter side is below this share of the network's are enlarged much; and sides
 # in this ratio or beyond are squashed, or mostly cut off.
 SMALL, LONG = 0.5, 3.0
+
+Splits = Mapping[str, ImageIndex]
 
 
 def diagnose(data: "ClassificationData", options: Options) -> Diagnosis:
@@ -93,3 +94,26 @@ def _sizes(split: str, looks: Looks, side: int, name: Callable[[int], str]) -> l
             text = f"{split}: {len(places)} of {looks.seen} pictures {text}"
             findings.append(Finding("hint", check, text, advice, places))
     return findings
+
+
+def check_quickly(data: "ClassificationData") -> list[Finding]:
+    """Return what is odd about the classes, and about a few training pictures."""
+    findings = class_findings(data.splits)
+    if "train" in data.splits:
+        find_problem = partial(data.find_problem, "train")
+        findings += try_some("train", find_problem, data.num_pictures("train"))
+    return findings
+
+
+def class_findings(splits: Splits) -> list[Finding]:
+    """Return what is odd about the classes."""
+    names = next(iter(splits.values())).class_names
+    return balance_findings(class_counts(splits), names, things="pictures")
+
+
+def class_counts(splits: Splits) -> dict[str, np.ndarray]:
+    """Return how many pictures ``(K,)`` each class has in each split."""
+    return {
+        split: np.bincount(index.labels, minlength=len(index.class_names))
+        for split, index in splits.items()
+    }

@@ -1,11 +1,11 @@
 """A classifier to be exported, compared with PyTorch by its probabilities and its top-1."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from backbone.classification.differences import compare
 from backbone.classification.export import classifier_program
+from backbone.classification.predictor import Guesses
 from backbone.efficientnet import EfficientNet
 from compound.errors import UserError
 from compound.export.comparison import (
@@ -73,3 +73,25 @@ class ClassifierExporter:
             return None
         likeliest = theirs[[int(found.labels[0]) for found in predictions]]
         return float((likeliest == index.labels[compared_rows(self.data, self.settings)]).mean())
+
+
+class Difference(NamedTuple):
+    """Over some pictures.
+
+    Attributes:
+        probability: the largest difference of any class's.
+        top1: share of the pictures whose likeliest class is another.
+    """
+
+    probability: float
+    top1: float
+
+
+def compare(wanted: Sequence[Guesses], found: Sequence[Guesses]) -> Difference:
+    """Compare what two networks made of the same pictures, all classes told."""
+    probability, changed = 0.0, 0
+    for one, other in zip(wanted, found, strict=True):
+        apart = one.scores[one.labels.argsort()] - other.scores[other.labels.argsort()]
+        probability = max(probability, float(apart.abs().max()))
+        changed += int(one.labels[0] != other.labels[0])
+    return Difference(probability, changed / max(len(wanted), 1))

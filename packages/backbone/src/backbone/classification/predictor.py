@@ -1,10 +1,10 @@
 """Classification of pictures as users have them: files and arrays of any size.
 
-``model.predict("cat.jpg")`` comes here.
+``model.predict("cat.jpg")`` comes here, and the verb ``predict``, which writes and draws.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from backbone.classification.data.augment import EvalTransform
 from backbone.specs import NetSpec
 from compound.data.images import Decoded
 from compound.data.sources import Picture, ahead, groups_of, pixels_of, several
+from compound.visualize import draw_guesses
+
+# Images that the summary names.
+MOST_NAMED = 10
 
 
 class Classifier(Protocol):
@@ -78,3 +82,39 @@ def guess(model: Classifier, images: Tensor, *, top: int = 5) -> list[Guesses]:
     probabilities = model(model.normalize(images)).softmax(1)
     scores, labels = probabilities.topk(min(top, probabilities.shape[1]))
     return [Guesses(*pair) for pair in zip(scores, labels, strict=True)]
+
+
+class ClassificationPredictor:
+    """The likeliest classes; see `compound.task.Predictor`."""
+
+    columns: tuple[str, ...] = ("file", "rank", "class", "probability")
+
+    def __init__(
+        self, model: Classifier, class_names: Sequence[str], settings: Mapping[str, Any]
+    ) -> None:
+        self.model = model
+        self.class_names = class_names
+        self.settings = {"batch_size": settings.get("batch_size", 1), "top": settings["top"]}
+        self.results: list[dict[str, Any]] = []
+
+    def predict(self, images: Iterable[np.ndarray]) -> Iterator[Guesses]:
+        """Yield the classes of each image."""
+        return classify(self.model, images, **self.settings)
+
+    def rows(self, file: str, prediction: Guesses) -> list[tuple[Any, ...]]:
+        """Return a row a class, the likeliest first."""
+        pairs = zip(prediction.scores.tolist(), prediction.labels.tolist(), strict=True)
+        named = [(self.class_names[label], score) for score, label in pairs]
+        self.results.append({"file_name": file, "classes": dict(named)})
+        return [(file, i + 1, name, round(score, 4)) for i, (name, score) in enumerate(named)]
+
+    def draw(self, image: np.ndarray, prediction: Guesses) -> np.ndarray:
+        """Return the image with its classes."""
+        scores, labels = prediction.scores.tolist(), prediction.labels.tolist()
+        return draw_guesses(image, scores, labels, self.class_names)
+
+    def summary(self) -> Iterator[str]:
+        """Yield the first images with their likeliest class."""
+        for entry in self.results[:MOST_NAMED]:
+            name, score = next(iter(entry["classes"].items()))
+            yield f"{entry['file_name']}: {name} ({score:.2f})"

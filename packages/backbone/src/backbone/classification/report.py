@@ -1,6 +1,5 @@
 """What stands in a report on a classifier."""
 
-from collections.abc import Sequence
 from functools import partial
 
 from backbone.classification.analysis import ClassAnalysis, analyse_classes
@@ -8,6 +7,9 @@ from backbone.classification.data.index import ImageIndex
 from backbone.classification.ranking import Ranking
 from compound.report.page import Numbers, Part, Section, Shot, Table, Text, share, shot
 from compound.report.parts import calibration_part, confusion_part, extremes
+
+# Classes that a remark names.
+_NAMED = 5
 
 
 def classifier_sections(ranking: Ranking, index: ImageIndex, *, split: str) -> list[Section]:
@@ -48,7 +50,8 @@ def _remarks(found: ClassAnalysis) -> list[Part]:
     if len(taken) == 1 and never:
         return [Text(f"Every picture was taken for {taken[0]}: nothing has been learnt.", "bad")]
     if never:
-        return [Text(f"No picture was taken for {few(never)}.", "warn")]
+        more = f" and {len(never) - _NAMED} more" if len(never) > _NAMED else ""
+        return [Text(f"No picture was taken for {', '.join(never[:_NAMED])}{more}.", "warn")]
     return []
 
 
@@ -88,9 +91,3 @@ def _shot(ranking: Ranking, index: ImageIndex, row: int) -> Shot:
             f"({ranking.scores[row, 0]:.2f})"
         )
     return shot(index.source(i).whole(), f"{caption}: {index.name(i)}")
-
-
-def few(names: Sequence[str], most: int = 5) -> str:
-    """Return the first names of a list, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

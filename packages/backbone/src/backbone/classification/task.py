@@ -80,7 +80,7 @@ class Classification(Task):
         image_ids: Mapping[str, int] | None = None,
     ) -> Predictor:
         """Return what names the likeliest classes."""
-        from backbone.classification.predictions import ClassificationPredictor
+        from backbone.classification.predictor import ClassificationPredictor
 
         return ClassificationPredictor(model, self.class_names(model), settings)
 
@@ -104,7 +104,7 @@ class Classification(Task):
 
     def check_fast(self, data: Any, module: Any) -> "list[Finding]":
         """Return what is odd about the classes and about a few images."""
-        from backbone.classification.fast_checks import check_quickly
+        from backbone.classification.doctor import check_quickly
 
         return check_quickly(data)
 

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from compound.cli.evaluate import built
+from compound.cli.evaluate import built, without_nan
 from compound.cli.ingredients import common, home, ingredients, is_single
 from compound.cli.runs import as_trained
 from compound.errors import UserError, closest
@@ -115,11 +115,7 @@ class Scorer:
 
 
 def _check(config: DictConfig) -> None:
-    """Refuse what no average can be made of or written to.
-
-    Raises:
-        UserError: a key has no sound value, or the folder holds something already.
-    """
+    """Refuse what no average can be made of or written to."""
     folder = Path(config.paths.output_dir)
     for name in (RESULT, "config.yaml"):  # a run has one too
         if (folder / name).exists():
@@ -134,20 +130,14 @@ def _check(config: DictConfig) -> None:
 
 
 def _described(paths: Sequence[Path], scores: Sequence[float], soup: Soup) -> dict[str, Any]:
-    """Return the ingredients and the scores as JSON has them: it knows no nan."""
-
-    def plain(score: float) -> float | None:
-        return None if math.isnan(score) else score
-
+    """Return the ingredients and the scores as JSON has them."""
     order = ranked(scores)
-    return {
-        "ingredients": [
-            {"weights": str(paths[i]), "score": plain(scores[i]), "taken": i in soup.taken}
-            for i in order
-        ],
-        "score": plain(soup.score),
-        "best_single": plain(scores[order[0]]),
-    }
+    rows = [
+        {"weights": str(paths[i]), **without_nan({"score": scores[i]}), "taken": i in soup.taken}
+        for i in order
+    ]
+    told = without_nan({"score": soup.score, "best_single": scores[order[0]]})
+    return {"ingredients": rows, **told}
 
 
 def _tell(paths: Sequence[Path], scores: Sequence[float], soup: Soup, monitor: str) -> None:

@@ -9,13 +9,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
 
-from compound.cli.calls import current_call
+from compound.cli.tables import print_table
 from compound.errors import UserError
 from compound.profiling import machine
 from compound.profiling.bottleneck import judge_inference, judge_training
@@ -25,8 +23,6 @@ from compound.profiling.settings import Settings
 from compound.profiling.steps import Timed, Training, measure_inference
 
 log = logging.getLogger(__name__)
-
-WIDTH = 100
 
 
 def benchmark(config: DictConfig) -> None:
@@ -51,19 +47,23 @@ def benchmark(config: DictConfig) -> None:
             f"data.batch_size={data.batch_size}: the GPU's memory does not suffice; take a smaller "
             "one, or task.recompute"
         ) from error
-    content = {**_configuration(), **asdict(settings), **machine.describe(settings.device)}
+    hydra = HydraConfig.get()
+    content = {key: hydra.runtime.choices[key] for key in ("task", "model", "data")}
+    content |= {"overrides": list(hydra.overrides.task), **asdict(settings)}
+    content |= machine.describe(settings.device)
     path = Path(config.paths.output_dir) / "benchmark.json"
     path.write_text(json.dumps(content | found, indent=2) + "\n")
     _show(content, found)
-    for line in _remarks(found):
-        log.info("%s", line)
+    log.info("training: %s", found["training"]["binds"]["reason"])
+    for timed in found["inference"]:
+        log.info("inference, batch %d: %s", timed["batch_size"], timed["binds"]["reason"])
     log.info("written to %s", path)
 
 
 def _measured(module: Any, data: Any, settings: Settings) -> dict[str, Any]:
     """Return, as plain values, what was measured, and what binds."""
     keep_memory()
-    pictures = _evaluated(data)[: data.batch_size]
+    pictures = next(iter(data.val_dataloader())).images[: data.batch_size]
     tensors = [*module.model.parameters(), *module.model.buffers()]
     peak = Peak(settings.device, own=sum(tensor.nbytes for tensor in tensors))
     training = Training(module, settings, batch_size=data.batch_size)
@@ -95,41 +95,24 @@ def _measured(module: Any, data: Any, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _evaluated(data: Any) -> Tensor:
-    """Return the first pictures of the validation, as inference sees them."""
-    return next(iter(data.val_dataloader())).images
-
-
 def _plain(timed: Timed) -> dict[str, Any]:
     return asdict(timed) | {"images_per_second": timed.images_per_second}
-
-
-def _configuration() -> dict[str, Any]:
-    call = current_call()
-    names = {key: call.choices[key] for key in ("task", "model", "data")}
-    return names | {"overrides": list(call.overrides)}
 
 
 def _show(content: dict[str, Any], found: dict[str, Any]) -> None:
     """Print a row for every part, a column for every kind of step."""
     columns = [("training", found["training"])]
     columns += [("inference", inference) for inference in found["inference"]]
-    console = Console(width=max(WIDTH, Console().width))
     title = (
         f"task={content['task']} model={content['model']} data={content['data']} on "
         f"{content['device']}, {content['threads']} threads, {content['precision']}, "
         f"torch {content['versions']['torch']}"
     )
-    table = Table(title=title, title_justify="left")
-    table.add_column("milliseconds", no_wrap=True)
+    heads = ["milliseconds"]
     for name, timed in columns:
         height, width = timed["image_size"]
-        head = f"{name}\n{timed['batch_size']} x {height} x {width}"
-        table.add_column(head, justify="right", no_wrap=True)
-        table.add_column("share", justify="right", no_wrap=True)
-    for row in _rows([timed for _, timed in columns]):
-        table.add_row(*row)
-    console.print(table)
+        heads += [f"{name}\n{timed['batch_size']} x {height} x {width}", "share"]
+    print_table(title, heads, list(_rows([timed for _, timed in columns])))
 
 
 def _rows(columns: Sequence[dict[str, Any]]) -> Iterator[list[str]]:
@@ -148,9 +131,3 @@ def _cells(parts: dict[str, float], part: str) -> tuple[str, str]:
     if part not in parts:
         return "", ""
     return f"{1000 * parts[part]:.1f}", f"{parts[part] / sum(parts.values()):.0%}"
-
-
-def _remarks(found: dict[str, Any]) -> Iterator[str]:
-    yield f"training: {found['training']['binds']['reason']}"
-    for timed in found["inference"]:
-        yield f"inference, batch {timed['batch_size']}: {timed['binds']['reason']}"

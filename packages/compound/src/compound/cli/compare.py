@@ -9,9 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from compound.cli.calls import current_call
+from compound.cli.tables import print_table
 from compound.errors import UserError, closest
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from compound.compare.contest import Contest
     from compound.compare.rows import Row
-    from compound.compare.scores import Trained, TrainingPlan
-    from compound.compare.throughput import Outcome, ThroughputPlan
     from compound.report.page import Table
 
 log = logging.getLogger(__name__)
@@ -83,7 +82,8 @@ def compare(config: DictConfig) -> None:
     for found in mode(config, contest, rows, folder):
         _write(config, folder, found)
     assert found is not None
-    _show(found.tables)
+    for table in found.tables:
+        print_table(table.title, table.columns, table.rows, width=WIDTH)
     _track(config, found, folder)
     log.info("written to %s", folder)
     if found.failed:
@@ -95,7 +95,8 @@ def _measured(
     config: DictConfig, contest: "Contest", rows: "Sequence[Row]", folder: Path
 ) -> Iterator[Found]:
     """Measure the rows' steps, round by round."""
-    from compound.compare import throughput
+    from compound.compare import plots, tables, throughput
+    from compound.compare.projection import project, ratios
     from compound.profiling.machine import pick_device
 
     devices = config.devices
@@ -105,48 +106,40 @@ def _measured(
     plan = throughput.ThroughputPlan(
         device=pick_device(str(config.device)), **{key: config[key] for key in keys}
     )
-    for outcomes in throughput.compare(rows, plan):
-        yield _told(outcomes, plan, devices, title=contest.title)
-
-
-def _told(
-    outcomes: "Sequence[Outcome]", plan: "ThroughputPlan", devices: int, *, title: str
-) -> Found:
-    """Return what the rounds so far came to."""
-    from compound.compare import plots, tables
-    from compound.compare.projection import project, ratios
-
-    projections = [project(outcome, devices=devices) for outcome in outcomes]
-    found = ratios(outcomes)
     where = f"{_machine(plan.device)}, {plan.precision}"
-    drawn = {
-        "accuracy": plots.plot_accuracy(outcomes, projections),
-        "throughput": plots.plot_throughput(outcomes),
-    }
-    return Found(
-        title=f"{title} on {where}",
-        notes=NOTES,
-        tables=tables.throughput_tables(
-            outcomes, projections, found, title=where, devices=devices
-        ),
-        figures={name: figure for name, figure in drawn.items() if figure is not None},
-        lines=[
-            {**asdict(outcome.row), "pixels": [part.size for part in outcome.parts],
-             "failure": outcome.failure, **({} if projection is None else asdict(projection))}
-            for outcome, projection in zip(outcomes, projections, strict=True)
-        ],
-        ratios=[asdict(ratio) for ratio in found],
-        content={"settings": asdict(plan), "devices": devices,
-                 "measurements": [asdict(outcome) for outcome in outcomes]},
-        failed=[outcome.row.name for outcome in outcomes if outcome.failure is not None],
-    )  # fmt: skip
+    for outcomes in throughput.compare(rows, plan):
+        projections = [project(outcome, devices=devices) for outcome in outcomes]
+        found = ratios(outcomes)
+        drawn = {
+            "accuracy": plots.plot_accuracy(outcomes, projections),
+            "throughput": plots.plot_throughput(outcomes),
+        }
+        yield Found(
+            title=f"{contest.title} on {where}",
+            notes=NOTES,
+            tables=tables.throughput_tables(
+                outcomes, projections, found, title=where, devices=devices
+            ),
+            figures={name: figure for name, figure in drawn.items() if figure is not None},
+            lines=[
+                {**asdict(outcome.row), "pixels": [part.size for part in outcome.parts],
+                 "failure": outcome.failure, **({} if projection is None else asdict(projection))}
+                for outcome, projection in zip(outcomes, projections, strict=True)
+            ],
+            ratios=[asdict(ratio) for ratio in found],
+            content={"settings": asdict(plan), "devices": devices,
+                     "measurements": [asdict(outcome) for outcome in outcomes]},
+            failed=[outcome.row.name for outcome in outcomes if outcome.failure is not None],
+        )  # fmt: skip
 
 
 def _trained(
     config: DictConfig, contest: "Contest", rows: "Sequence[Row]", folder: Path
 ) -> Iterator[Found]:
     """Train the rows, seed by seed."""
+    from compound.compare import plots, tables
     from compound.compare.scores import TrainingPlan, train
+    from compound.compare.seeds import learnt, speed_ups
     from compound.profiling.machine import pick_device
 
     told = config.train
@@ -161,30 +154,22 @@ def _trained(
         accelerator=pick_device(str(config.device)),
         precision=config.precision,
     )
+    where = _machine(plan.accelerator)
     for results in train(rows, plan, contest, folder):
-        yield _learnt(results, plan, title=contest.title)
-
-
-def _learnt(results: "Sequence[Trained]", plan: "TrainingPlan", *, title: str) -> Found:
-    """Return what the seeds so far came to."""
-    from compound.compare import plots, tables
-    from compound.compare.seeds import learnt, speed_ups
-
-    found, ratios = learnt(results, target=plan.target), speed_ups(results)
-    return Found(
-        title=f"{title} trained on {_machine(plan.accelerator)}",
-        notes=TRAIN_NOTES,
-        tables=tables.training_tables(
-            found, ratios, metric=plan.metric, target=plan.target, seeds=len(plan.seeds)
-        ),
-        figures={
-            "scores": plots.plot_scores(results, metric=plan.metric, target=plan.target)
-        },
-        lines=[asdict(line) for line in found],
-        ratios=[asdict(ratio) for ratio in ratios],
-        content={"plan": asdict(plan), "trainings": [asdict(result) for result in results]},
-        failed=[result.row.name for result in results if result.failure is not None],
-    )  # fmt: skip
+        found, ratios = learnt(results, target=plan.target), speed_ups(results)
+        scores = plots.plot_scores(results, metric=plan.metric, target=plan.target)
+        yield Found(
+            title=f"{contest.title} trained on {where}",
+            notes=TRAIN_NOTES,
+            tables=tables.training_tables(
+                found, ratios, metric=plan.metric, target=plan.target, seeds=len(plan.seeds)
+            ),
+            figures={"scores": scores},
+            lines=[asdict(line) for line in found],
+            ratios=[asdict(ratio) for ratio in ratios],
+            content={"plan": asdict(plan), "trainings": [asdict(result) for result in results]},
+            failed=[result.row.name for result in results if result.failure is not None],
+        )
 
 
 def _write(config: DictConfig, folder: Path, found: Found) -> None:
@@ -216,7 +201,7 @@ def _track(config: DictConfig, found: Found, folder: Path) -> None:
         from compound.tracking.trackers import FailSafe
         from compound.tracking.wandb_run import log_comparison
 
-        name = f"compare-{current_call().choices['rows']}"
+        name = f"compare-{HydraConfig.get().runtime.choices['rows']}"
         logger = instantiate(config.logger.wandb, name=name)
         plots = [folder / f"{figure}.png" for figure in found.figures]
         FailSafe(logger).attempt(lambda: log_comparison(logger, found.tables, plots))
@@ -234,17 +219,3 @@ def _machine(device: str) -> str:
 
         name = torch.cuda.get_device_name()
     return f"{name}, torch {version('torch')}"
-
-
-def _show(tables: "Sequence[Table]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=max(WIDTH, Console().width))
-    for content in tables:
-        table = Table(title=content.title, title_justify="left")
-        for i, column in enumerate(content.columns):
-            table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-        for row in content.rows:
-            table.add_row(*row)
-        console.print(table)

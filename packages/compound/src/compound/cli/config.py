@@ -28,7 +28,8 @@ def config(arguments: Sequence[str]) -> None:
     with opened(parse("train", searched)) as configs:
         match words:
             case ["show"]:
-                _show_groups(configs)
+                for group in configs.groups():
+                    print(f"{group}: {', '.join(configs.choices(group))}")
             case ["show", name]:
                 _show(configs, name)
             case ["copy", name]:
@@ -39,11 +40,6 @@ def config(arguments: Sequence[str]) -> None:
                 print(USAGE)
             case _:
                 raise UserError(f"compound config {' '.join(words)} is unknown\n{USAGE}")
-
-
-def _show_groups(configs: Configs) -> None:
-    for group in configs.groups():
-        print(f"{group}: {', '.join(configs.choices(group))}")
 
 
 def _show(configs: Configs, name: str) -> None:

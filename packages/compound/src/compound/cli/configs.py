@@ -26,7 +26,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from compound.errors import UserError
+from compound.errors import UserError, first_line
 
 _INSTALLED = Path(__file__).parent.parent / "configs"
 # A checkout has them at its top, where people look.
@@ -122,8 +122,7 @@ def _setting(grammar: OverridesParser, word: str) -> Override:
         return grammar.parse_override(word)
     except HydraException as error:
         if not equals or value.lstrip().startswith(_STRUCTURED):
-            first = str(error).strip().splitlines()[0]
-            raise UserError(f"the command line cannot be read: {first}") from error
+            raise UserError(f"the command line cannot be read: {first_line(error)}") from error
         return grammar.parse_override(f"{key}={quoted(value)}")
 
 

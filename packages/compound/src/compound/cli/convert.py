@@ -50,11 +50,7 @@ def convert(config: DictConfig) -> None:
 
 
 def _target(config: DictConfig) -> Path | None:
-    """Return the path to write, None where all is uploaded.
-
-    Raises:
-        UserError: there is something, or it is called otherwise than its format is.
-    """
+    """Return the path to write, None where all is uploaded."""
     formats: dict[str, Format | None] = dict(_COMMON)
     for name in task_names():
         formats |= find_task(name).formats
@@ -103,8 +99,11 @@ def _write(model: Any, target: Path, name: str, about: dict[str, Any]) -> None:
         )
     metadata = metadata_of(model, metrics=about["metrics"], license=about["license"])
     write = form.writer(model, metadata)
-    if form.left is not None:
-        _log_left(metadata, form.left(metadata))
+    if form.left is not None:  # it holds tensors alone
+        told = metadata["preprocessing"]
+        left = [f"mean {told['mean']}", f"std {told['std']}", *form.left(metadata)]
+        left += ["class names"] if metadata["class_names"] else []
+        log.info("this format holds tensors alone; tell what reads it: %s", ", ".join(left))
     fresh = target.with_name(f".{os.getpid()}{target.name}")  # beside it, with its suffix
     try:
         fresh.parent.mkdir(parents=True, exist_ok=True)
@@ -114,11 +113,3 @@ def _write(model: Any, target: Path, name: str, about: dict[str, Any]) -> None:
         if fresh.is_dir():
             shutil.rmtree(fresh)
         fresh.unlink(missing_ok=True)
-
-
-def _log_left(metadata: dict[str, Any], more: list[str]) -> None:
-    """Log what a format of tensors alone leaves out."""
-    told = metadata["preprocessing"]
-    left = [f"mean {told['mean']}", f"std {told['std']}", *more]
-    left += ["class names"] if metadata["class_names"] else []
-    log.info("this format holds tensors alone; tell what reads it: %s", ", ".join(left))

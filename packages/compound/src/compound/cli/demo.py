@@ -47,11 +47,7 @@ def demo(config: DictConfig) -> None:
 
 
 def _checked(config: DictConfig) -> list[str]:
-    """Return the weights to choose from.
-
-    Raises:
-        UserError: there are none, or a value is out of its range.
-    """
+    """Return the weights to choose from."""
     several = isinstance(config.weights, ListConfig)
     weights = [str(word) for word in (config.weights if several else [config.weights])]
     if not weights:

@@ -111,16 +111,7 @@ class Networks:
         return task.predictor(model, self.settings).columns[1:]
 
     def _answer(self, weights: str, path: Path, moved: tuple[tuple[str, Any], ...]) -> Answer:
-        """Return what a network makes of an image file.
-
-        Args:
-            weights: name of the network.
-            path: of the image.
-            moved: settings and their values on the page.
-
-        Raises:
-            UnreadableError: it cannot be decoded to its end.
-        """
+        """Return what a network makes of an image file with the settings moved on the page."""
         return self._predict(weights, pixels_of(path), moved)
 
     def _predict(self, weights: str, pixels: np.ndarray, moved: Sequence[Any]) -> Answer:
@@ -135,28 +126,8 @@ class Networks:
         return Answer(np.asarray(drawn), rows, seconds)
 
 
-class _Parts(NamedTuple):
-    """What a page is made of.
-
-    Attributes:
-        chosen: the name of the network, and the images.
-        controls: of every task, and its group.
-        told: note, drawn images and table.
-    """
-
-    chosen: list[Any]
-    controls: dict[str, tuple[Any, dict[str, Any]]]
-    told: list[Any]
-
-
 def page_of(networks: Networks, weights: Sequence[str], config: DictConfig) -> ASGIApp:
-    """Return the page as an application.
-
-    Args:
-        networks: to choose from.
-        weights: their names; the first is chosen.
-        config: of `demo`: what the page begins with.
-    """
+    """Return the page as an application; it begins with the first of the weights."""
     first = networks[weights[0]]
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(_TIDIED, _OLD)) as page:
         gr.Markdown(f"# {TITLE}")
@@ -167,7 +138,7 @@ def page_of(networks: Networks, weights: Sequence[str], config: DictConfig) -> A
             with gr.Column(scale=3, min_width=300):
                 told = _told(first)
         controls = {name: group for name, group in controls.items() if group[1]}
-        _wire(networks, _Parts(chosen, controls, told))
+        _wire(networks, chosen, controls, told)
     return gr.mount_gradio_app(
         FastAPI(openapi_url=None),
         page,
@@ -231,41 +202,46 @@ def _told(first: Network) -> list[Any]:
     return [note, drawn, table]
 
 
-def _wire(networks: Networks, parts: _Parts) -> None:
+def _wire(
+    networks: Networks,
+    chosen: list[Any],
+    groups: dict[str, tuple[Any, dict[str, Any]]],
+    told: list[Any],
+) -> None:
     """Let the controls answer. A slider shows neither that it is busy nor another image."""
-    keys = [(task, key) for task, (_, made) in parts.controls.items() for key in made]
-    controls = [made[key] for _, made in parts.controls.values() for key in made]
-    groups = [group for group, _ in parts.controls.values()]
+    keys = [(task, key) for task, (_, made) in groups.items() for key in made]
+    controls = [control for _, made in groups.values() for control in made.values()]
 
     def move(
-        chosen: str, files: list[tuple[str, str | None]] | None, *values: Any
+        name: str, files: list[tuple[str, str | None]] | None, *values: Any
     ) -> tuple[Any, ...]:
-        return answer(networks, chosen, files or (), list(zip(keys, values, strict=True)))[:3]
+        return answer(networks, name, files or (), list(zip(keys, values, strict=True)))[:3]
 
     def look(
-        chosen: str, files: list[tuple[str, str | None]] | None, *values: Any
+        name: str, files: list[tuple[str, str | None]] | None, *values: Any
     ) -> tuple[Any, ...]:
         settings = list(zip(keys, values, strict=True))
-        note, drawn, table, task = answer(networks, chosen, files or (), settings)
+        note, drawn, table, task = answer(networks, name, files or (), settings)
         there = bool(drawn)
         newest = len(drawn) - 1 if there else None
         return (
             note,
             gr.Gallery(value=drawn, selected_index=newest, visible=there),
             gr.Dataframe(value=table, visible=there),
-            *(gr.Group(visible=name == task) for name in parts.controls),
+            *(gr.Group(visible=task_name == task) for task_name in groups),
         )
 
     common: dict[str, Any] = {
-        "inputs": [*parts.chosen, *controls],
+        "inputs": [*chosen, *controls],
         "trigger_mode": "always_last",
         "concurrency_id": "network",
         "api_visibility": "private",
     }
-    name, pictures = parts.chosen
-    gr.on([name.input, pictures.change], look, outputs=[*parts.told, *groups], **common)
+    network, pictures = chosen
+    outputs = [*told, *(group for group, _ in groups.values())]
+    gr.on([network.input, pictures.change], look, outputs=outputs, **common)
     moved = [control.input for control in controls]
-    gr.on(moved, move, outputs=parts.told, show_progress="hidden", **common)
+    gr.on(moved, move, outputs=told, show_progress="hidden", **common)
 
 
 def answer(
@@ -276,11 +252,7 @@ def answer(
 ) -> tuple[str, list[tuple[Any, str]], dict[str, Any], str]:
     """Return note, drawn images, table, and the network's task.
 
-    Args:
-        networks: to choose from.
-        chosen: name of one.
-        files: paths and captions.
-        settings: task and key of each control, and its value.
+    ``files`` are paths and captions, ``settings`` task and key of each control with its value.
     """
     try:
         network = networks[chosen]

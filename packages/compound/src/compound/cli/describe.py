@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
-from compound.cli.calls import current_call
 from compound.cli.configs import opened, parse
 from compound.cli.networks import plain
+from compound.cli.tables import print_table
 from compound.errors import UserError
 from compound.profiling.cost import measure
 from compound.task import Task, find_task, task_names
@@ -20,36 +19,20 @@ from compound.task import Task, find_task, task_names
 def describe(config: DictConfig) -> None:
     """Print stages, parameters, multiply-adds and sizes of a network, or a line for each one."""
     if config.get("model"):
-        title, columns, rows = config.model.name, *_parts(config)
+        print_table(config.model.name, *_parts(config))
     else:
-        title, columns, rows = "published networks", *_all()
-    table = Table(title=title)
-    for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=max(100, Console().width)).print(table)
+        print_table("published networks", *_all())
 
 
 def measured(
     task: Task, settings: Mapping[str, Any], size: tuple[int, int]
 ) -> tuple[Any, dict[str, Any]]:
-    """Return a network without memory for its tensors, and the cost of each of its parts.
-
-    Args:
-        task: the network's.
-        settings: of the group ``model``.
-        size: height and width of the input.
-    """
+    """Return a network without memory for its tensors, and the cost of each of its parts."""
     with torch.device("meta"):
-        model = _built(task, settings)
+        made = instantiate(dict(settings)) if "_target_" in settings else dict(settings)
+        model = task.create(made).eval()
         image = torch.zeros(1, len(model.mean), *size)
     return model, measure(model, image)
-
-
-def _built(task: Task, settings: Mapping[str, Any]) -> Any:
-    made = instantiate(dict(settings)) if "_target_" in settings else dict(settings)
-    return task.create(made).eval()
 
 
 def _parts(config: DictConfig) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -75,7 +58,7 @@ def _parts(config: DictConfig) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 def _all() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of all published networks."""
     rows = []
-    with opened(parse("describe", current_call().overrides)) as configs:
+    with opened(parse("describe", HydraConfig.get().overrides.task)) as configs:
         cards = {
             name: plain(configs.compose([f"model={name}"]).model)
             for name in configs.choices("model")

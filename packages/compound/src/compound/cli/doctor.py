@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from compound.cli.calls import current_call
 from compound.cli.networks import chosen_task
 from compound.doctor.diagnosis import Options, verdict
 from compound.doctor.findings import line, lines, ordered, passes, tally
@@ -38,7 +38,7 @@ def doctor(config: DictConfig) -> None:
     module.inform(data)
     diagnosis = chosen_task().diagnose(data, module, options)
     diagnosis.sections.append(samples_section(module, data, options.samples))
-    choices = current_call().choices
+    choices = HydraConfig.get().runtime.choices
     words = f"task={choices['task']} model={choices['model']} data={choices['data']}"
     where = "" if config.data.root is None else f" data.root={config.data.root}"
     paths = diagnosis.write(Path(config.paths.output_dir), title=f"{words}{where}")

@@ -33,27 +33,33 @@ def evaluate(config: DictConfig) -> None:
             "weights": config.weights,
             "root": config.data.root,
             "split": config.split,
-            **_plain(scores),
+            **without_nan(scores),
         }
         details = module.score_details()
-        content |= {name: _plain(scores) for name, scores in details.items() if scores}
+        content |= {name: without_nan(scores) for name, scores in details.items() if scores}
         path.write_text(json.dumps(content, indent=2) + "\n")
         for line in (line for scores in details.values() for line in _table(scores)):
             log.info("%s", line)
         for name, value in scores.items():
             log.info("%s %.4f", name, value)
         log.info("written to %s", path)
-        if config.report:
-            title = f"{config.weights} on {config.split}"
-            told = OmegaConf.to_yaml(config, resolve=True)
-            try_report(
-                path.parent,
-                title=title,
-                module=module,
-                data=data,
-                config=told,
-                device=trainer.strategy.root_device.type,
-            )
+        report(config, trainer, module, data, title=f"{config.weights} on {config.split}")
+
+
+def report(config: DictConfig, trainer: Trainer, module: Any, data: Any, *, title: str) -> None:
+    """Write ``report.html`` into the run's folder, if it is asked for."""
+    if not config.report or not trainer.is_global_zero:
+        return
+    path = try_report(
+        Path(config.paths.output_dir),
+        title=title,
+        module=module,
+        data=data,
+        config=OmegaConf.to_yaml(config, resolve=True),
+        device=trainer.strategy.root_device.type,
+    )
+    if path is not None:
+        log.info("report: %s", path)
 
 
 def built(config: DictConfig, split: str) -> tuple[Any, Any, Trainer]:
@@ -72,16 +78,16 @@ def built(config: DictConfig, split: str) -> tuple[Any, Any, Trainer]:
         raise UserError(f"split={split}: this data set can be scored on {', '.join(known)}{advice}")
     data.check([split])
     module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
-    report = module.model.load_report
-    if report is not None and not report.complete:
-        raise UserError(f"{report}; a score of weights that are partly random would mean nothing")
+    loaded = module.model.load_report
+    if loaded is not None and not loaded.complete:
+        raise UserError(f"{loaded}; a score of weights that are partly random would mean nothing")
     progress = instantiate(config.callbacks.progress)
     trainer = instantiate(config.trainer, logger=False, callbacks=[progress])
     keep_memory()
     return data, module, trainer
 
 
-def _plain(scores: Mapping[str, float]) -> dict[str, float | None]:
+def without_nan(scores: Mapping[str, float]) -> dict[str, float | None]:
     """Return scores as JSON has them: it knows no nan."""
     return {name: None if value != value else value for name, value in scores.items()}
 

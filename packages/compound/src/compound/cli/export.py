@@ -51,9 +51,20 @@ def export(config: DictConfig) -> None:
     folder = Path(config.paths.output_dir)
     told = _exported(task, exporter, config, targets, about, folder)
     (folder / "export.json").write_text(json.dumps(told, indent=2) + "\n")
-    _tell(told)
+    columns, rows = _table(told)
+    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+    for cells in (columns, *rows):
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
+        log.info("%s", line.rstrip())
+    shape = " x ".join(map(str, told["shape"]))
+    log.info("ms: a run at %s; +-: the most that %d pictures differ", shape, told["pictures"])
     if config.report:
-        _report(folder, told, config)
+        note = (
+            f"Milliseconds are the median of {ROUNDS} runs in turns at {shape}"
+            f"{', NMS of the exports included' if told['nms'] else ', without post-processing'}; "
+            f"+- is the most that any of {told['pictures']} pictures differs."
+        )
+        _report(folder, told, config, Table("Each in its own runtime", columns, rows, note))
     log.info("written to %s", folder)
     failed = [row["target"] for row in told["exports"] if row["failed"]]
     if failed:
@@ -62,11 +73,7 @@ def export(config: DictConfig) -> None:
 
 
 def _checked(config: DictConfig) -> list[Target]:
-    """Return the targets; refuse values that nothing can be done with, before anything is loaded.
-
-    Raises:
-        UserError: a value is out of its range, or a target unknown or without its packages.
-    """
+    """Return the targets; refuse values of no use before anything is loaded."""
     names = [config.target] if isinstance(config.target, str) else list(config.target or [])
     if not names:
         raise UserError(f"target=[]: expected {', '.join(TARGETS)}, or several of them")
@@ -131,7 +138,8 @@ def _exported(
             written[target.name] = write(program, path, target.name, images)
             network = task.exported(open_program(path))
             found = exporter.predictions(network)
-            row = {"target": target.name, "file": path.name, "bytes": _bytes(written[target.name])}
+            size = sum(file.stat().st_size for file in written[target.name])
+            row = {"target": target.name, "file": path.name, "bytes": size}
             row["differences"] = exporter.differences(wanted, found)
             row[exporter.metric] = exporter.score(found)
             rows.append({**row, "failed": _failed(row, target, exporter.metric, score)})
@@ -193,49 +201,23 @@ def _table(told: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     kinds = list(told["exports"][0]["differences"])
     named = [f"+-{kind}{UNITS.get(kind, '')}" for kind in kinds]
     columns = ["target", "MB", "ms", *named, metric, ""]
-    rows = [["PyTorch", "", f"{told['eager']['milliseconds']:.1f}", *([""] * len(kinds))]]
-    rows[0] += [_number(told["eager"][metric]), ""]
+
+    def number(score: float | None) -> str:
+        return "" if score is None else f"{score:.4f}"
+
+    own = told["eager"]
+    blank = [""] * len(kinds)
+    rows = [["PyTorch", "", f"{own['milliseconds']:.1f}", *blank, number(own[metric]), ""]]
     for row in told["exports"]:
         outcome = f"FAILED: {', '.join(row['failed'])}" if row["failed"] else row["file"]
         cells = [row["target"], f"{row['bytes'] / 1e6:.1f}", f"{row['milliseconds']:.1f}"]
         cells += [f"{row['differences'][kind]:.1e}" for kind in kinds]
-        rows.append([*cells, _number(row[metric]), outcome])
+        rows.append([*cells, number(row[metric]), outcome])
     return columns, rows
 
 
-def _number(score: float | None) -> str:
-    return "" if score is None else f"{score:.4f}"
-
-
-def _bytes(files: list[Path]) -> int:
-    return sum(file.stat().st_size for file in files)
-
-
-def _tell(told: Mapping[str, Any]) -> None:
-    """Print the table."""
-    columns, rows = _table(told)
-    shown = [columns, *rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    for cells in shown:
-        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True))
-        log.info("%s", line.rstrip())
-    log.info(
-        "ms: a run at %s; +-: the most that %d pictures differ", _shape(told), told["pictures"]
-    )
-
-
-def _shape(told: Mapping[str, Any]) -> str:
-    return " x ".join(map(str, told["shape"]))
-
-
-def _report(folder: Path, told: Mapping[str, Any], config: DictConfig) -> None:
-    columns, rows = _table(told)
-    note = (
-        f"Milliseconds are the median of {ROUNDS} runs in turns at {_shape(told)}"
-        f"{', NMS of the exports included' if told['nms'] else ', without post-processing'}; +- is "
-        f"the most that any of {told['pictures']} pictures differs."
-    )
-    parts: list[Part] = [Table("Each in its own runtime", columns, rows, note)]
+def _report(folder: Path, told: Mapping[str, Any], config: DictConfig, table: Table) -> None:
+    parts: list[Part] = [table]
     if told["eager"][told["metric"]] is None:
         parts.append(Text("Not scored: the pictures have classes that the network does not know."))
     write_page(

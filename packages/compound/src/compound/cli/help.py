@@ -31,12 +31,7 @@ def purpose_of(verb: str) -> str:
 
 
 def help_text(configs: Configs, purpose: str) -> str:
-    """Return the help of a verb.
-
-    Args:
-        configs: whose primary configuration is the verb's.
-        purpose: what it does.
-    """
+    """Return the help of the verb whose primary configuration ``configs`` have."""
     text = configs.text(configs.name) or ""
     lines = text.splitlines()
     head = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))

@@ -29,7 +29,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from compound.cli.calls import Call, as_call
 from compound.cli.configs import (
     CONFIGS,
     VERSION_BASE,
@@ -40,9 +39,9 @@ from compound.cli.configs import (
 )
 from compound.cli.help import help_text, purpose_of
 from compound.cli.moved import rename_targets
-from compound.cli.overrides import check, first_line
+from compound.cli.overrides import check
 from compound.cli.runs import implied
-from compound.errors import UserError, closest
+from compound.errors import UserError, closest, first_line
 
 EXIT_MISTAKE = 2
 
@@ -96,11 +95,9 @@ class FailedRun(CompactHydraException):
 
 
 def run(verb: str, arguments: Sequence[str]) -> None:
-    """Check the command line, then hand over to Hydra; errors end in one line and exit code 2.
+    """Check a verb's command line, then hand over to Hydra, which imports the verb's module.
 
-    Args:
-        verb: name of a verb; its module is imported only after the checks.
-        arguments: settings and flags.
+    Errors end in one line and exit code 2.
     """
     with mistakes_told():
         line = checked(verb, arguments)
@@ -147,32 +144,19 @@ def checked(verb: str, arguments: Sequence[str]) -> CommandLine | None:
 
 
 def perform(verb: str, config: DictConfig, job: Callable[[DictConfig], Any] | None = None) -> Any:
-    """Run a verb with its composed configuration, inside a job of Hydra's.
-
-    Args:
-        verb: its name.
-        config: without Hydra's own keys.
-        job: instead of the verb's own function.
+    """Run a verb, or ``job`` instead of its function, inside a job of Hydra's.
 
     Raises:
         UserError: a key that must be given is missing, or whatever the verb refuses.
     """
-    hydra = HydraConfig.get()
-    call = Call(
-        verb,
-        dict(hydra.runtime.choices),
-        tuple(hydra.overrides.task),
-        hydra.mode == RunMode.MULTIRUN,
-    )
-    folder = Path(hydra.runtime.output_dir)
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         missing = sorted(OmegaConf.missing_keys(config))
         if missing:
             raise UserError(f"{missing[0]} is not set; give it as {missing[0]}=<value>")
         rename_targets(config, source="configuration")
         own = getattr(import_module(f"compound.cli.{verb}"), verb) if job is None else job
-        with as_call(call):
-            return own(config)
+        return own(config)
     finally:
         _remove_empty(folder)
 

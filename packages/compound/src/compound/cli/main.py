@@ -37,7 +37,7 @@ def main(verb: str | None = None) -> None:
 
 
 def _overview() -> str:
-    purposes = {verb: _first_clause(purpose_of(verb)) for verb in VERBS}
+    purposes = {verb: purpose_of(verb).rstrip(".").partition(";")[0] for verb in VERBS}
     purposes["config"] = "Show the configuration files, or copy one to change it"
     lines = [f"  {verb:<10}  {purpose}" for verb, purpose in purposes.items()]
     return "\n".join([
@@ -50,7 +50,3 @@ def _overview() -> str:
         "compound <verb> --help   shows the keys and choices of a verb",
         "compound --version       shows the version",
     ])  # fmt: skip
-
-
-def _first_clause(purpose: str) -> str:
-    return purpose.rstrip(".").partition(";")[0]

@@ -37,12 +37,7 @@ def moved(name: Any) -> Any:
 
 
 def rename_targets(config: DictConfig, *, source: str) -> None:
-    """Give every ``_target_`` of a configuration its name of today, and log that it had another.
-
-    Args:
-        config: which is changed.
-        source: where it is from, which begins the log line.
-    """
+    """Give every ``_target_`` its name of today, in place; log that ``source`` has an old one."""
     found: dict[str, str] = {}
     _rename(config, found)
     if found:

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from compound.cli.calls import current_call
 from compound.cli.runs import WORDS, checkpoint_of, run_of
 from compound.errors import UserError
 from compound.export.runtime import is_program, open_program
@@ -22,15 +22,11 @@ def plain(config: DictConfig) -> Any:
 
 def chosen_task() -> Task:
     """Return the task that the configuration chooses."""
-    return find_task(current_call().choices["task"])
+    return find_task(HydraConfig.get().runtime.choices["task"])
 
 
 def check_prediction(settings: Mapping[str, Any]) -> None:
-    """Refuse settings of prediction that are of no use to the task that has them.
-
-    Raises:
-        UserError: see above.
-    """
+    """Refuse settings of prediction that are of no use to the task that has them."""
     for name in task_names():
         find_task(name).check_prediction(settings)
 
@@ -49,17 +45,13 @@ def file_of(weights: object) -> Path:
 
 
 def network_of(config: DictConfig, *, exported: bool = False) -> tuple[Task, Any]:
-    """Return the network that ``weights`` hold, and its task.
+    """Return the network that ``weights`` hold, rebuilt from a file of ours, and its task.
 
-    It is rebuilt from a file of ours, or the configuration's.
-
-    Args:
-        config: of a verb.
-        exported: whether it may be what runs an exported file, which has no layers.
+    Other files fill the configuration's network. Where ``exported`` is true it may be what runs an
+    exported file, which has no layers.
 
     Raises:
-        UserError: there are no such weights, or they do not say what network they are of and the
-            configuration's is another.
+        UserError: there are no such weights, or they are of another network.
     """
     weights = file_of(config.weights)
     if is_program(weights):
@@ -72,7 +64,7 @@ def network_of(config: DictConfig, *, exported: bool = False) -> tuple[Task, Any
     task = task_of(metadata)
     if task is not None and task.owns(metadata):
         return task, task.load(weights)
-    overrides = current_call().overrides
+    overrides = HydraConfig.get().overrides.task
     settings = plain(config.model)
     if not any(o.lstrip("+").startswith("model.image_size=") for o in overrides):
         settings.pop("image_size", None)  # the drawn data sets propose sizes of their own

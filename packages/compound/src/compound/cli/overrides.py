@@ -56,11 +56,6 @@ def check(line: CommandLine) -> None:
         _check_meaning(line, configs)
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    return (str(error) or repr(error)).strip().splitlines()[0]
-
-
 def _check_meaning(line: CommandLine, configs: Configs) -> None:
     choices = [setting for setting in line.settings if _is_group(setting, configs)]
     for setting in choices:
@@ -84,13 +79,10 @@ def _is_group(setting: Override, configs: Configs) -> bool:
 def _check_group(group: str, value: Any, configs: Configs) -> None:
     options = sorted({*configs.choices(group), *_PLUGINS.get(group, ())})
     for choice in _choices(value):
-        if choice != "null" and not ("/" in choice and _is_config(group, choice, configs)):
+        path = f"{group}/{choice}"
+        if choice != "null" and not ("/" in choice and configs.repository.config_exists(path)):
             _check_choice(group, choice, options)
         _check_plugin(group, choice)
-
-
-def _is_config(group: str, choice: str, configs: Configs) -> bool:
-    return configs.repository.config_exists(f"{group}/{choice}")
 
 
 def _check_value(setting: Override, keys: dict[str, Any], configs: Configs) -> None:

@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.progress import track
 
-from compound.cli.calls import current_call
 from compound.cli.networks import network_of, plain
 from compound.data.gallery import Film, Gallery
 from compound.data.sources import Files, Frame, Frames, open_source
@@ -66,7 +66,7 @@ def predictor_of(config: DictConfig, device: str, frames: Frames) -> Predictor:
         model = model.eval().to(device)
         if config.optimize:
             model = model.optimize(batch_size=config.batch_size)
-    given = [word.partition("=")[0] for word in current_call().overrides]
+    given = [word.partition("=")[0] for word in HydraConfig.get().overrides.task]
     return task.predictor(model, plain(config), given=given, image_ids=_image_ids(frames))
 
 
@@ -105,7 +105,9 @@ def _watch(
         stack.callback(
             lambda: (folder / "predictions.json").write_text(json.dumps(predictor.results) + "\n")
         )
-        gallery = stack.enter_context(_gallery(folder, frames, config)) if config.draw else None
+        gallery = _gallery(folder, frames, config) if config.draw else None
+        if gallery is not None:
+            stack.callback(gallery.close)
         found = predictor.predict(readable())
         try:
             for prediction in track(found, "looking", total=frames.count, transient=True):

@@ -3,11 +3,11 @@
 import logging
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from yaml import YAMLError
 
-from compound.cli.calls import current_call
 from compound.cli.configs import CommandLine
 from compound.cli.moved import moved, rename_targets
 from compound.errors import UserError
@@ -87,7 +87,7 @@ def as_trained(config: DictConfig) -> DictConfig:
         return config
     told, checkpoint = _config(run), checkpoint_of(run)
     rename_targets(told, source=str(run / "config.yaml"))
-    overrides = OverridesParser.create().parse_overrides(list(current_call().overrides))
+    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
     names = _task_override(run)
     for override in overrides:
         top = str(override.key_or_group).partition(".")[0]

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.utilities import rank_zero_only
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from compound.cli.calls import current_call
 from compound.cli.doctor import log_fast_checks
+from compound.cli.evaluate import report
 from compound.cli.runs import pictures_of
-from compound.cli.tuning import begin, find_batch, find_rate
+from compound.cli.tuning import begin, find_batch, find_rate, is_first
 from compound.errors import UserError, closest
 from compound.profiling.memory import keep_memory
-from compound.report.run import try_report
 from compound.tracking.trackers import FailSafe
 from compound.training.resume import check_resumable
 
@@ -36,12 +36,12 @@ def train(config: DictConfig) -> float | None:
     Returns:
         The best score of the validation, which a sweep looks at; None if there was none.
     """
-    if _is_first() and (folder := Path(config.paths.output_dir)).joinpath("checkpoints").exists():
+    if is_first() and (folder := Path(config.paths.output_dir)).joinpath("checkpoints").exists():
         raise UserError(f"{folder} holds a run already; give hydra.run.dir another folder")
     check_trainer(config.trainer)
     every, epochs = config.trainer.check_val_every_n_epoch, config.trainer.max_epochs
     if every and epochs and every > epochs:
-        if _is_first():
+        if is_first():
             log.info("scored once, at its end: trainer.check_val_every_n_epoch=%d", epochs)
         config.trainer.check_val_every_n_epoch = epochs
     batch_is_open = begin(config)
@@ -59,9 +59,9 @@ def train(config: DictConfig) -> float | None:
     with _signals_told(trainer):
         trainer.fit(module, datamodule=data, ckpt_path=config.ckpt_path)
     score = _scored(config, trainer, module, data)
-    if config.report and trainer.is_global_zero:
-        _report(config, trainer, module, data)
-    if score is None and current_call().multirun:
+    title = f"{config.model.name} on {Path(pictures_of(config)).name}"
+    report(config, trainer, module, data, title=title)
+    if score is None and _is_of_several():
         raise UserError("this run has no score, so a sweep cannot count it; see the line above")
     return score
 
@@ -81,13 +81,13 @@ def _built(config: DictConfig) -> tuple[Any, Any, list[Any]]:
         check_resumable(config.ckpt_path, module, max_epochs=epochs, data=data)
     if config.trainer.sync_batchnorm and not torch.cuda.is_available():
         raise UserError("trainer.sync_batchnorm=true needs GPUs")
-    if _is_first():
+    if is_first():
         data.check(("val", "test"))
         if config.overfit is None:
             log_fast_checks(data, module)
         else:
             log.info("%d training pictures, not augmented, and scored on the same", config.overfit)
-    if current_call().multirun:
+    if _is_of_several():
         _check_devices(instantiate(config.trainer, logger=False, profiler=None))
     return data, module, callbacks
 
@@ -103,7 +103,7 @@ def _started(config: DictConfig, callbacks: list[Any]) -> Trainer:
     ]
     trainer = instantiate(config.trainer, logger=loggers, callbacks=callbacks)
     plain = OmegaConf.to_container(config, resolve=True)
-    if _is_first():
+    if is_first():
         path = Path(config.paths.output_dir, "config.yaml")
         OmegaConf.save(OmegaConf.create(plain), path)
     for logger in loggers:
@@ -131,23 +131,8 @@ def _scored(config: DictConfig, trainer: Trainer, module: Any, data: Any) -> flo
     return score
 
 
-def _report(config: DictConfig, trainer: Trainer, module: Any, data: Any) -> None:
-    """Write ``report.html``."""
-    path = try_report(
-        Path(config.paths.output_dir),
-        title=f"{config.model.name} on {Path(pictures_of(config)).name}",
-        module=module,
-        data=data,
-        config=OmegaConf.to_yaml(config, resolve=True),
-        device=trainer.strategy.root_device.type,
-    )
-    if path is not None:
-        log.info("report: %s", path)
-
-
-def _is_first() -> bool:
-    """Return whether this is the first process of the run."""
-    return getattr(rank_zero_only, "rank", 0) == 0
+def _is_of_several() -> bool:
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _network_of(config: DictConfig) -> dict[str, dict[str, str | None]]:

@@ -1,15 +1,26 @@
 """What a training finds before it begins: ``data.batch_size=auto`` and ``lr_find=true``."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pytorch_lightning.utilities import rank_zero_only
+
+from compound.errors import UserError
+from compound.training.batch_size import SMALLEST, largest_batch
 
 log = logging.getLogger(__name__)
 
 PLOT = "lr_find.png"
+
+
+def is_first() -> bool:
+    """Return whether this is the first process of the run."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def begin(config: DictConfig) -> bool:
@@ -20,9 +31,6 @@ def begin(config: DictConfig) -> bool:
     Raises:
         UserError: a training that goes on is to find anew what it began with.
     """
-    from compound.errors import UserError
-    from compound.training.batch_size import SMALLEST
-
     auto = config.data.batch_size == "auto"
     for asked, setting in ((auto, "data.batch_size=auto"), (config.lr_find, "lr_find=true")):
         if asked and config.ckpt_path is not None:
@@ -37,10 +45,6 @@ def begin(config: DictConfig) -> bool:
 
 def find_batch(config: DictConfig, module: Any, data: Any) -> None:
     """Find the largest batch that fits, and train with it."""
-    from hydra.utils import instantiate
-
-    from compound.training.batch_size import largest_batch
-
     log.info("data.batch_size=auto: trying what fits")
     folder = Path(config.paths.output_dir)
     found = largest_batch(module, data, partial(instantiate, config.trainer), folder=folder)
@@ -50,24 +54,18 @@ def find_batch(config: DictConfig, module: Any, data: Any) -> None:
 
 def find_rate(config: DictConfig, module: Any, data: Any) -> None:
     """Find the learning rate, draw how, and train with it."""
-    from dataclasses import replace
-
-    from hydra.utils import instantiate
-    from pytorch_lightning.utilities import rank_zero_only
-
-    from compound.training import lr_find
+    from compound.training import lr_find  # with matplotlib
 
     folder = Path(config.paths.output_dir)
     curve = lr_find.find_rate(module, data, partial(instantiate, config.trainer), folder=folder)
-    main_process = getattr(rank_zero_only, "rank", 0) == 0
-    if main_process and len(curve.losses):
+    if is_first() and len(curve.losses):
         lr_find.plot(curve, folder / PLOT)
     if curve.problem:
-        if main_process:
+        if is_first():
             log.warning("lr_find: %s; optim.lr=%g stays", curve.problem, config.optim.lr)
         return
     rate = curve.suggestion
     config.optim.lr = rate
     module.optim = replace(module.optim, lr=rate)
-    if main_process:
+    if is_first():
         log.info("lr_find: optim.lr=%g, as %s shows", rate, folder / PLOT)

@@ -110,23 +110,13 @@ def paint(rng: np.random.Generator, canvas: np.ndarray, item: DrawnObject) -> No
 
 def calm_background(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return a ``(size, size, 3)`` float32 canvas: a gradient with soft noise."""
-    shape = (size, size)
-    first, second = rng.uniform(20, 235, (2, 3)).astype(np.float32)
-    mix = (_ramp(rng, shape)[..., None] + 1) / 2
-    canvas = first * mix + second * (1 - mix)
-    for cells in (3, 8):
-        canvas += _noise(rng, shape, cells) * rng.uniform(3, 16)
-    return np.clip(canvas, 0, 255)
+    return np.clip(_soft(rng, size, (3, 8), 16), 0, 255)
 
 
 def background(rng: np.random.Generator, size: int) -> np.ndarray:
     """Return a ``(size, size, 3)`` float32 canvas: gradient, noise, maybe a pattern, clutter."""
     shape = (size, size)
-    first, second = rng.uniform(20, 235, (2, 3)).astype(np.float32)
-    mix = (_ramp(rng, shape)[..., None] + 1) / 2
-    canvas = first * mix + second * (1 - mix)
-    for cells in (3, 8, 24, 64):
-        canvas += _noise(rng, shape, cells) * rng.uniform(3, 22)
+    canvas = _soft(rng, size, (3, 8, 24, 64), 22)
     if rng.random() < 0.6:
         pattern = _stripes(rng, shape)
         if rng.random() < 0.5:
@@ -141,6 +131,19 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
         fixed = np.round(points * 2**SHIFT).astype(np.int32)
         thickness, colour = int(rng.integers(1, 4)), rng.uniform(0, 255, 3).tolist()
         cv2.polylines(canvas, [fixed], False, colour, thickness, shift=SHIFT)
+    return canvas
+
+
+def _soft(
+    rng: np.random.Generator, size: int, knots: tuple[int, ...], strongest: float
+) -> np.ndarray:
+    """Return a gradient with a layer of noise for each number of knots a side."""
+    shape = (size, size)
+    first, second = rng.uniform(20, 235, (2, 3)).astype(np.float32)
+    mix = (_ramp(rng, shape)[..., None] + 1) / 2
+    canvas = first * mix + second * (1 - mix)
+    for cells in knots:
+        canvas += _noise(rng, shape, cells) * rng.uniform(3, strongest)
     return canvas
 
 

@@ -2,8 +2,6 @@
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
@@ -27,11 +25,7 @@ class Gallery:
         self.folder = folder
         self._root = Path(os.path.commonpath([_whole(path).parent for path in names]))
 
-    def __enter__(self) -> Self:
-        """Begin."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         """End; every file is complete already."""
 
     def add(self, frame: Frame, pixels: np.ndarray) -> None:
@@ -65,16 +59,7 @@ class Film:
         self._writer: cv2.VideoWriter | None = None
         self._size = (0, 0)
 
-    def __enter__(self) -> Self:
-        """Begin; the file is made with the first frame."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         """Close the file, which can be played however the frames ended."""
         if self._writer is not None:
             self._writer.release()

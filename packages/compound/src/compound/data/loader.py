@@ -60,7 +60,14 @@ class EpochData(pl.LightningDataModule):
         """
         for split in splits:
             if split in self.splits and split not in self._checked:
-                refuse_unreadable(partial(self.find_problem, split), self.num_pictures(split))
+                find_problem = partial(self.find_problem, split)
+                with ThreadPoolExecutor() as pool:
+                    for problem in pool.map(find_problem, range(self.num_pictures(split))):
+                        if problem:
+                            raise UserError(
+                                f"data: {problem}; a score without this picture would be wrong, so "
+                                "mend it or take it out"
+                            )
                 self._checked.add(split)
 
     def prepare_data(self) -> None:
@@ -248,25 +255,10 @@ class Staged(Dataset[Any]):
 
 
 def check_batch_size(key: str, value: object) -> None:
-    """Refuse a batch that is no whole number of 1 or more.
-
-    Raises:
-        UserError: see above.
-    """
+    """Refuse a batch that is no whole number of 1 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         advice = "; only a training finds it by itself" if value == "auto" else ""
         raise UserError(f"{key}={value}: expected a whole number of 1 or more{advice}")
-
-
-def refuse_unreadable(find_problem: Callable[[int], str], count: int) -> None:
-    """Raise a UserError if ``find_problem`` has something to say of one of ``count`` pictures."""
-    with ThreadPoolExecutor() as pool:
-        for problem in pool.map(find_problem, range(count)):
-            if problem:
-                raise UserError(
-                    f"data: {problem}; a score without this picture would be wrong, so mend it or "
-                    "take it out"
-                )
 
 
 def _one_thread(_: int) -> None:

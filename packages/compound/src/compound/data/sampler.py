@@ -82,10 +82,8 @@ class EpochSampler(Sampler[Draw]):
         """Return the stage that a batch of an epoch belongs to."""
         if self.progression is None:
             return 0
-        return self.progression.at(epoch + (batch + 1) / self._batches())
-
-    def _batches(self) -> int:
-        return self.num_batches or len(self) // self.batch_size
+        batches = self.num_batches or len(self) // self.batch_size
+        return self.progression.at(epoch + (batch + 1) / batches)
 
 
 class PartSampler(Sampler[Draw]):

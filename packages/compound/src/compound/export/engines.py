@@ -109,8 +109,11 @@ def accelerated(network: nn.Module, example: Tensor, runtime: Runtime = "auto") 
             runs[name] = _made(name, flat, example)
         except Exception as error:  # whatever an exporter or a compiler thinks of the network
             log.warning("runtime %s is left out: %s", name, str(error).partition("\n")[0])
-    name = _fastest(runs, example)
-    return name, runs[name]
+    medians = milliseconds(runs, example)
+    best = min(medians, key=lambda name: medians[name])
+    told = ", ".join(f"{name} {taken:.1f} ms" for name, taken in medians.items())
+    log.info("runtime %s is the fastest: %s", best, told)
+    return best, runs[best]
 
 
 def _installed(engine: str) -> bool:
@@ -163,15 +166,6 @@ def _made(name: str, network: nn.Module, example: Tensor) -> Run:
 def _difference(found: Outputs, wanted: Outputs) -> float:
     apart = max(float((x - y).abs().max()) for x, y in zip(found, wanted, strict=True))
     return apart / max(float(y.abs().max()) for y in wanted)
-
-
-def _fastest(runs: Mapping[str, Run], example: Tensor) -> str:
-    """Return which one is the fastest."""
-    medians = milliseconds(runs, example)
-    best = min(medians, key=lambda name: medians[name])
-    told = ", ".join(f"{name} {taken:.1f} ms" for name, taken in medians.items())
-    log.info("runtime %s is the fastest: %s", best, told)
-    return best
 
 
 def milliseconds(

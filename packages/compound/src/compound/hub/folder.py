@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from huggingface_hub import HfApi
 
-from compound.errors import UserError
+from compound.errors import UserError, first_line
 from compound.hub.card import card_of
 from compound.task import task_of
 from compound.weights import metadata_of, pretrained_file, read_file, save_weights
@@ -147,7 +147,7 @@ def push_to_hub(
             )
         except Exception as error:  # no login, no rights, no network: httpx, OS or hub errors
             raise UserError(
-                f"{repo_id} could not be uploaded: {_first_line(error)}; a token that may write "
+                f"{repo_id} could not be uploaded: {first_line(error)}; a token that may write "
                 "comes from HF_TOKEN or `hf auth login`"
             ) from error
     return str(url)
@@ -165,7 +165,3 @@ def _check_target(folder: Path) -> None:
             ours = False
         if not ours:
             raise UserError(f"{folder} holds something else already; name a new folder")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or repr(error)).strip().splitlines()[0]

@@ -36,6 +36,9 @@ def metadata_of(
     Raises:
         UserError: a score is no finite number, or the licence no identifier.
     """
+    for name, value in (metrics or {}).items():
+        if not math.isfinite(value):
+            raise UserError(f"metrics: {name}={value} is no finite number; leave it out")
     network: Any = model
     size, preprocessing = network.input
     plain = {
@@ -47,7 +50,7 @@ def metadata_of(
         "in_channels": len(network.mean),
         "image_size": size,
         "preprocessing": preprocessing,
-        "metrics": _checked(metrics),
+        "metrics": {name: float(value) for name, value in metrics.items()} if metrics else None,
         "license": license,
     }
     if license is not None and not _LICENSE.fullmatch(license):
@@ -56,10 +59,3 @@ def metadata_of(
             "apache-2.0, cc-by-4.0 or other"
         )
     return json.loads(json.dumps(plain))
-
-
-def _checked(metrics: Mapping[str, float] | None) -> dict[str, float] | None:
-    for name, value in (metrics or {}).items():
-        if not math.isfinite(value):
-            raise UserError(f"metrics: {name}={value} is no finite number; leave it out")
-    return {name: float(value) for name, value in metrics.items()} if metrics else None

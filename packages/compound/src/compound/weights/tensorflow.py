@@ -8,13 +8,13 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from compound.errors import UserError
+from compound.errors import UserError, first_line
 
 _AVERAGE = "/ExponentialMovingAverage"
 # What an optimizer keeps, and counters.
@@ -36,12 +36,6 @@ _NORM_LEAVES = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
-
-
-class _Reader(Protocol):
-    def get_variable_to_shape_map(self) -> dict[str, list[int]]: ...
-
-    def get_tensor(self, name: str) -> np.ndarray: ...
 
 
 def find_checkpoint(path: Path) -> Path | None:
@@ -180,18 +174,15 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _read_bundle(prefix: Path) -> dict[str, np.ndarray]:
     try:
-        reader = _open_bundle(prefix)
+        reader = _tensorflow(f"weights={prefix}", "reads it").train.load_checkpoint(str(prefix))
         names = list(reader.get_variable_to_shape_map())
         return {name: reader.get_tensor(key) for name, key in _choose(names).items()}
     except UserError:
         raise
     except Exception as error:  # TensorFlow's own errors, none of them public
-        reason = str(error).splitlines()[0] if str(error) else repr(error)
-        raise UserError(f"weights={prefix}: this checkpoint cannot be read: {reason}") from error
-
-
-def _open_bundle(prefix: Path) -> _Reader:
-    return _tensorflow(f"weights={prefix}", "reads it").train.load_checkpoint(str(prefix))
+        raise UserError(
+            f"weights={prefix}: this checkpoint cannot be read: {first_line(error)}"
+        ) from error
 
 
 def _tensorflow(what: str, does: str) -> Any:

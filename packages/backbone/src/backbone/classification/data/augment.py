@@ -163,7 +163,9 @@ class EvalTransform:
             side = max(1, int(self.crop * min(height, width)))
             left, top = (width - side + 1) // 2, (height - side + 1) // 2
             box = (left, top, left + side, top + side)
-        return np.asarray(_resized(Image.fromarray(image), box, self.size, self.resample))
+        # With ``resize(box=...)`` the crop's edges would mix with what is cut off.
+        crop = Image.fromarray(image).crop(box)
+        return np.asarray(crop.resize((self.size, self.size), self.resample))
 
 
 def magnitude(policy: str | None) -> float:
@@ -211,11 +213,6 @@ def _resized_quickly(image: np.ndarray, size: int, interpolation: Interpolation)
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
     resized = F.interpolate(pixels, (size, size), mode=interpolation, antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
-
-
-def _resized(picture: Image.Image, box: Box, size: int, resample: Image.Resampling) -> Image.Image:
-    """Return a crop, resized; with ``resize(box=...)`` its edges would mix with what is cut off."""
-    return picture.crop(box).resize((size, size), resample)
 
 
 def _adapted(policy: Any) -> Any:

@@ -51,19 +51,6 @@ def folder_splits(
     tested = test if test is not None and _folders(root / test) else None
     if not (root / train).is_dir() and (aside := held_out or tested):
         raise UserError(f"{root} holds {aside}, but no {train} beside it; see data.read")
-    return _read_folders(root, train, held_out, tested, val_fraction=val_fraction, seed=seed)
-
-
-def _read_folders(
-    root: Path,
-    train: str,
-    held_out: str | None,
-    tested: str | None,
-    *,
-    val_fraction: float,
-    seed: int,
-) -> dict[str, ImageIndex]:
-    """Read the training folder, or ``root`` if there is none, and the other splits' folders."""
     learnt = _read_classes(root / train if (root / train).is_dir() else root)
     others = {
         split: _read_classes(root / name, class_names=learnt.class_names)
