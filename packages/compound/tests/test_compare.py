@@ -11,12 +11,12 @@ import pytest
 import yaml
 from scipy import stats
 
-from compound.compare.contest import Part, find_contest
+from compound.compare.contest import Part, Row, find_contest
 from compound.compare.outputs import flat, write_comparison
 from compound.compare.plots import plot_accuracy, plot_throughput
 from compound.compare.processes import failure
 from compound.compare.projection import hours, project, ratios
-from compound.compare.rows import Row, pairs, paper_inference_ratio, paper_ratio, read_rows
+from compound.compare.rows import pairs, paper_inference_ratio, paper_ratio, read_rows
 from compound.compare.scores import Curve, Trained, TrainingPlan, overrides, read_curve
 from compound.compare.seeds import Estimate, learnt, speed_ups
 from compound.compare.tables import Table, throughput_tables, training_tables

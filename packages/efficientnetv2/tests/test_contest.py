@@ -7,8 +7,8 @@ import pytest
 import torch
 import yaml
 
-from compound.compare.contest import Part
-from compound.compare.rows import Row, read_rows
+from compound.compare.contest import Part, Row
+from compound.compare.rows import read_rows
 from efficientnetv2.contest import V1AgainstV2
 
 CARDS = Path(__file__).parents[3] / "configs/rows"

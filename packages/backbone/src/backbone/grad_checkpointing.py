@@ -6,16 +6,13 @@ It costs less memory and more time; outputs, gradients and running statistics st
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from compound.training.freeze import Norm
-
-if TYPE_CHECKING:
-    from backbone.efficientnet import EfficientNetTrunk
 
 
 def set_grad_checkpointing(module: nn.Module, enabled: bool, *, method: str = "forward") -> None:
@@ -32,7 +29,7 @@ def set_grad_checkpointing(module: nn.Module, enabled: bool, *, method: str = "f
         vars(module).pop(method, None)
 
 
-def checkpoint_stages(trunk: "EfficientNetTrunk", stages: Collection[int]) -> None:
+def checkpoint_stages(trunk: Any, stages: Collection[int]) -> None:
     """Switch gradient checkpointing on for every block of some stages and off for all others.
 
     Args:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from compound.doctor.diagnosis import Diagnosis, Options
     from compound.doctor.findings import Finding
     from compound.export.program import Program
-    from compound.export.runtime import Opened
 
 GROUP = "compound.tasks"
 Settings = Mapping[str, Any]
@@ -63,12 +62,20 @@ class Exporter(Protocol):
         model: the network.
         data: the data module that holds the images.
         metric: name of the score.
+        higher_is_better: whether a higher score is the better one.
+        limits: the largest differences of an export in 32 bits, by what differs.
+        units: of differences that have one.
+        fall: how much worse the score of an export in 8 bits may be.
         image_size: height and width of the input.
     """
 
     model: Any
     data: Any
     metric: str
+    higher_is_better: bool
+    limits: Mapping[str, float]
+    units: Mapping[str, str]
+    fall: float
     image_size: tuple[int, int]
 
     def program(self, *, nms: bool, about: dict[str, Any]) -> "Program":
@@ -256,8 +263,12 @@ class Task:
     def register_operators(self) -> None:
         """Make operators of the task's own known to PyTorch, which its programs may hold."""
 
-    def exported(self, opened: "Opened") -> Any:
-        """Return an exported program, to be used like the network it was made from."""
+    def exported(self, opened: Any) -> Any:
+        """Return an exported program, to be used like the network it was made from.
+
+        Args:
+            opened: a `compound.export.runtime.Opened`.
+        """
         raise UserError(f"task={self.name} has no exports")
 
     def exporter(self, model: Any, settings: Settings, make_data: Callable[..., Any]) -> Exporter:
@@ -309,6 +320,39 @@ def find_task(name: str) -> Task:
     task: Task = entries[closest(name, entries, what="task")].load()()
     task.name = name
     return task
+
+
+def task_for(choice: str, module: str | None) -> Task:
+    """Return the task of a configuration.
+
+    Args:
+        choice: of the group ``task``, which may be a copy under another name.
+        module: dotted name of its Lightning module.
+
+    Raises:
+        UserError: no installed task has this name or this module.
+    """
+    names = task_names()
+    if choice not in names:
+        choice = next((name for name in names if find_task(name).module == module), choice)
+    return find_task(choice)
+
+
+def check_task(metadata: Settings, name: str, path: str | Path) -> None:
+    """Make sure that a file is of a task.
+
+    Args:
+        metadata: of the file.
+        name: of the task.
+        path: of the file, for the message.
+
+    Raises:
+        UserError: it is of another one.
+    """
+    task = task_of(metadata)
+    if task is None or task.name != name:
+        other = "" if task is None else f" but of task={task.name}"
+        raise UserError(f"{path} is not of task={name}{other}")
 
 
 def task_of(metadata: Settings) -> Task | None:

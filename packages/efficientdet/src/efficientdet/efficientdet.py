@@ -17,7 +17,7 @@ from compound.export.engines import Run, Runtime, optimized
 from compound.hub.mixin import HubMixin
 from efficientdet.anchors import ANCHORS_PER_PLACE, known_anchors
 from efficientdet.bifpn import BiFPN
-from efficientdet.folding import fold_detector
+from efficientdet.folding import FoldedHead, fold_bifpn
 from efficientdet.heads import PRIOR_BIAS, Head
 from efficientdet.postprocess import Detections, Method, Suppression, postprocess
 from efficientdet.specs import DetSpec, both_sides
@@ -126,7 +126,9 @@ class EfficientDet(HubMixin, nn.Module):
 
     def fold(self) -> None:
         """Give BiFPN and heads their form for inference; part of `compound.export.folding.fold`."""
-        fold_detector(self)
+        fold_bifpn(self.bifpn)
+        for name in ("class_head", "box_head"):
+            setattr(self, name, FoldedHead(getattr(self, name)))
 
     def recompute(self, parts: Sequence[str]) -> None:
         """Let training compute parts again in the backward pass (gradient checkpointing).
@@ -149,6 +151,13 @@ class EfficientDet(HubMixin, nn.Module):
             checkpoint_stages(self.pyramid, every if "backbone" in parts else ())
         elif "backbone" in parts:
             raise UserError("recompute=[backbone]: only EfficientNets can; leave it out")
+
+    @property
+    def not_rebuilt(self) -> str:
+        """Return why no file can rebuild the detector; nothing if one can."""
+        if not str(self.spec.backbone).startswith("own/"):
+            return ""
+        return f"backbone={self.spec.backbone} is a pyramid of your own, which no file can rebuild"
 
     @property
     def input(self) -> tuple[tuple[int, int], Mapping[str, Any]]:

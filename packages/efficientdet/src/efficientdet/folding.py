@@ -4,32 +4,24 @@ Shapes: B = batch, W = channels of the BiFPN; level l of the pyramid has stride 
 """
 
 from copy import deepcopy
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from backbone.layers import folded
-from efficientdet.bifpn import BiFPNCell, FusionNode, Lateral, fusion_shares
+from efficientdet.bifpn import BiFPN, BiFPNCell, FusionNode, Lateral, fusion_shares
 from efficientdet.heads import Head
 from efficientdet.layers import SeparableConv, resize_to
 
-if TYPE_CHECKING:
-    from efficientdet.efficientdet import EfficientDet
 
-
-def fold_detector(model: "EfficientDet") -> None:
-    """Fold laterals, fusion nodes and heads in evaluation mode, in place, but not the backbone."""
-    for lateral in model.bifpn.modules():
+def fold_bifpn(bifpn: BiFPN) -> None:
+    """Fold laterals and fusion nodes in evaluation mode, in place."""
+    for lateral in bifpn.modules():
         if isinstance(lateral, Lateral):
             lateral.conv, lateral.norm = folded(lateral.conv, lateral.norm), nn.Identity()
-    for cell in model.bifpn.cells:
+    for cell in bifpn.cells:
         assert isinstance(cell, BiFPNCell)
         nodes = [node for node in cell.nodes if isinstance(node, FusionNode)]
         cell.nodes = nn.ModuleList(FoldedFusionNode(node) for node in nodes)
-    for name in ("class_head", "box_head"):
-        head = getattr(model, name)
-        assert isinstance(head, Head)
-        setattr(model, name, FoldedHead(head))
 
 
 class FoldedFusionNode(nn.Module):

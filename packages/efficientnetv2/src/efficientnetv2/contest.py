@@ -15,8 +15,7 @@ from backbone.classification.data.datamodule import ClassificationData
 from backbone.classification.data.dataset import Batch
 from backbone.classification.data.index import FileIndex
 from backbone.classification.module import EfficientNetModule
-from compound.compare.contest import Contest, Part
-from compound.compare.rows import Row
+from compound.compare.contest import Contest, Part, Row
 from compound.data.drawing import background, finish
 from compound.stages import Stage
 from compound.training.optim import OptimRecipe

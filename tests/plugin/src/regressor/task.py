@@ -103,6 +103,10 @@ class RegressorExporter:
     """Compares numbers; the score is their mean error."""
 
     metric = "error"
+    higher_is_better = False
+    limits: Mapping[str, float] = {"number": 1e-3}
+    units: Mapping[str, str] = {}
+    fall = 0.05
 
     def __init__(self, model: Any, settings: Settings, make_data: Callable[..., Any]) -> None:
         self.model, self.settings = model, settings

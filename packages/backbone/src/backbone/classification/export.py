@@ -14,7 +14,8 @@ from backbone.specs import NetSpec
 from compound.data.sources import Picture
 from compound.export.folding import fold
 from compound.export.program import Program, sizes, trace
-from compound.export.runtime import Opened, check_task, open_program
+from compound.export.runtime import Opened, open_program
+from compound.task import check_task
 from compound.weights import metadata_of
 
 # Of the trunk's last level.
@@ -78,7 +79,7 @@ def load_exported(path: str | Path) -> "ExportedClassifier":
         UserError: see `open_program`; or it is of another task.
     """
     opened = open_program(path)
-    check_task(opened, ExportedClassifier.task, path)
+    check_task(opened.metadata, ExportedClassifier.task, path)
     return ExportedClassifier(opened)
 
 

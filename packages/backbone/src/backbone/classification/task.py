@@ -51,8 +51,11 @@ class Classification(Task):
         return super().class_names(model)
 
     def parts(self, model: Any, size: tuple[int, int]) -> Iterator[tuple[str, str, str]]:
-        """Yield stem, stages, head and classifier."""
+        """Yield stem, stages, head and classifier; of another network its children."""
         spec, stride = model.spec, 2
+        if not isinstance(spec, NetSpec):
+            yield from super().parts(model, size)
+            return
         yield "trunk.stem", f"3x3 / 2 -> {spec.stem}", _divided(size, stride)
         for i, stage in enumerate(spec.stages):
             stride *= stage.stride

@@ -18,8 +18,7 @@ from compound.errors import UserError, closest
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from compound.compare.contest import Contest
-    from compound.compare.rows import Row
+    from compound.compare.contest import Contest, Row
     from compound.report.page import Table
 
 log = logging.getLogger(__name__)

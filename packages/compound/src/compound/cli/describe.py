@@ -44,7 +44,7 @@ def _parts(config: DictConfig) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     if config.num_classes:
         settings["num_classes"] = config.num_classes
     if config.backbone is not None and "backbone" not in settings:
-        raise UserError(f"backbone={config.backbone}: {config.model.name} is no detector")
+        raise UserError(f"backbone={config.backbone}: {config.model.name} stands on none")
     task = task_fitting(settings)
     model, costs = measured(task, settings, size)
     parts = [*task.parts(model, size), ("", "all", f"{size[1]} x {size[0]}")]
@@ -75,9 +75,15 @@ def _all() -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 
 
 def task_fitting(settings: Mapping[str, Any]) -> Task:
-    """Return the task that a choice of the group ``model`` is for; ``cls`` if none says so."""
-    tasks = [find_task(name) for name in task_names()]
-    return next((task for task in tasks if task.fits("model", settings)), tasks[0])
+    """Return the task that a choice of the group ``model`` is for.
+
+    Raises:
+        UserError: no installed task says that it is its own.
+    """
+    for task in map(find_task, task_names()):
+        if task.fits("model", settings):
+            return task
+    raise UserError(f"model={settings.get('name')}: no installed task has such a network")
 
 
 def _sides(size: Any) -> tuple[int, int]:

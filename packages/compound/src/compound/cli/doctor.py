@@ -14,6 +14,7 @@ from compound.cli.networks import chosen_task
 from compound.doctor.diagnosis import Options, verdict
 from compound.doctor.findings import line, lines, ordered, passes, tally
 from compound.report.run import samples_section
+from compound.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def doctor(config: DictConfig) -> None:
     data = instantiate(config.data)
     module = instantiate(config.task, class_names=data.class_names, batch_size=data.batch_size)
     module.inform(data)
-    diagnosis = chosen_task().diagnose(data, module, options)
+    diagnosis = chosen_task(config).diagnose(data, module, options)
     diagnosis.sections.append(samples_section(module, data, options.samples))
     choices = HydraConfig.get().runtime.choices
     words = f"task={choices['task']} model={choices['model']} data={choices['data']}"
@@ -51,10 +52,10 @@ def doctor(config: DictConfig) -> None:
         sys.exit(EXIT_FAILED)
 
 
-def log_fast_checks(data: Any, module: Any) -> None:
+def log_fast_checks(task: Task, data: Any, module: Any) -> None:
     """Log what a training should know of its data, in a moment; hints are only counted."""
     try:
-        findings = ordered(chosen_task().check_fast(data, module))
+        findings = ordered(task.check_fast(data, module))
     except Exception as error:  # whatever it is, the training itself may well run
         log.warning("data: the quick check failed: %s", error)
         return

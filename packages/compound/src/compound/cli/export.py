@@ -33,8 +33,7 @@ EXIT_FAILED = 1
 # Runtimes with converters of their own -> the target that these read.
 OTHERS = {"tensorrt": "onnx", "coreml": "pt2", "litert": "onnx", "tflite": "onnx"}
 ROUNDS = 20
-UNITS = {"box": " px", "unmatched": " share"}
-# What a score or a difference may change by where a target says nothing else.
+# What the score of an export in 32 bits may differ by.
 FALL = 0.001
 
 
@@ -142,7 +141,7 @@ def _exported(
             row = {"target": target.name, "file": path.name, "bytes": size}
             row["differences"] = exporter.differences(wanted, found)
             row[exporter.metric] = exporter.score(found)
-            rows.append({**row, "failed": _failed(row, target, exporter.metric, score)})
+            rows.append({**row, "failed": _failed(row, target, exporter, score)})
             runs[target.name] = network.run
         shape = (config.batch_size or 1, len(model.mean), *exporter.image_size)
         image = torch.randint(0, 256, shape, dtype=torch.uint8)
@@ -159,6 +158,7 @@ def _exported(
         "shape": list(image.shape),
         "nms": bool(config.nms),
         "metric": exporter.metric,
+        "units": dict(exporter.units),
         "eager": {exporter.metric: score, "milliseconds": times["eager"]},
         "exports": rows,
     }
@@ -180,18 +180,23 @@ def _check_score(score: float | None, config: DictConfig, targets: list[Target])
     log.warning("%s: differences are measured, no score", why)
 
 
-def _failed(row: Mapping[str, Any], target: Target, metric: str, eager: float | None) -> list[str]:
+def _failed(
+    row: Mapping[str, Any], target: Target, exporter: Exporter, eager: float | None
+) -> list[str]:
     """Return what an export does not hold to."""
-    limits = target.differences
     failed = []
-    if limits:
+    if not target.calibrated:
         failed = [
-            f"{k} {v:.2g}" for k, v in row["differences"].items() if not v <= limits.get(k, FALL)
+            f"{kind} {value:.2g}"
+            for kind, value in row["differences"].items()
+            if not value <= exporter.limits[kind]
         ]
     if eager is not None and not math.isnan(eager):
-        fall = eager - row[metric]
-        if not (abs(fall) if limits else fall) <= target.falls.get(metric, FALL):
-            failed.append(f"{metric} {row[metric]:.4f} against {eager:.4f}")
+        worse = eager - row[exporter.metric]
+        if not exporter.higher_is_better:
+            worse = -worse
+        if not (worse <= exporter.fall if target.calibrated else abs(worse) <= FALL):
+            failed.append(f"{exporter.metric} {row[exporter.metric]:.4f} against {eager:.4f}")
     return failed
 
 
@@ -199,7 +204,7 @@ def _table(told: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Return columns and rows of what was exported, PyTorch's own first."""
     metric = told["metric"]
     kinds = list(told["exports"][0]["differences"])
-    named = [f"+-{kind}{UNITS.get(kind, '')}" for kind in kinds]
+    named = [f"+-{kind}{told['units'].get(kind, '')}" for kind in kinds]
     columns = ["target", "MB", "ms", *named, metric, ""]
 
     def number(score: float | None) -> str:

@@ -1,7 +1,6 @@
 """The verbs as functions of Python, with the keys, checks and messages of the command line."""
 
 import csv
-import inspect
 import logging
 import multiprocessing
 import os
@@ -34,10 +33,8 @@ log = logging.getLogger(__name__)
 
 # Keywords that stand for an inner key; any other one is written with two underscores for each dot.
 SHORTHANDS = {"root": "data.root", "max_epochs": "trainer.max_epochs", "path": "hydra.run.dir"}
-# Keys of the verb `predict` that a network's own `predict` may take.
-_PREDICT = ("batch_size", "score_threshold", "nms_iou", "method", "max_detections", "top")
-# What is known of scores besides the scores.
-_ABOUT = ("weights", "root", "split", "class_ap")
+# Keys of the verb `predict` about the files that it writes.
+_FILES = ("draw",)
 _FILE_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] - %(message)s"
 
 
@@ -133,7 +130,7 @@ def evaluate(
     return {
         name: float("nan") if score is None else score
         for name, score in scores.items()
-        if name not in _ABOUT
+        if "/" in name  # such as val/mAP; what else is there says what was scored
     }
 
 
@@ -162,6 +159,9 @@ def predict(
     Raises:
         UserError: a key or value is invalid, or an image cannot be read.
     """
+    for key in _FILES:
+        if key in keys:
+            raise UserError(f"{key}= has no effect here: no file is written")
     by_name = isinstance(weights, str | Path | Run)
     on_disk = isinstance(source, str | int | Path)
     named = {
@@ -170,17 +170,22 @@ def predict(
     }
 
     def job(config: DictConfig) -> list[Any]:
-        from compound.cli.networks import network_of
-        from compound.data.sources import open_source
+        from compound.cli.networks import plain
+        from compound.cli.predict import check_batch_size, predictor_of
+        from compound.data.sources import Files, open_source, pixels_of, several
         from compound.profiling.machine import pick_device
+        from compound.task import find_task
 
-        images: Any = _images(open_source(source)) if on_disk else source  # type: ignore[arg-type]
-        model: Any = weights
+        check_batch_size(config)
+        frames: Any = open_source(source) if on_disk else Files(())  # type: ignore[arg-type]
         if by_name:
-            model = network_of(config)[1].eval().to(pick_device(str(config.device)))
-        accepted = inspect.signature(model.predict).parameters
-        given = {key: config[key] for key in _PREDICT if key in accepted}
-        return list(model.predict(images, **given))
+            predictor = predictor_of(config, pick_device(str(config.device)), frames)
+        else:
+            network: Any = weights
+            predictor = find_task(network.task).predictor(network, plain(config))
+        given: Any = source
+        images = _images(frames) if on_disk else map(pixels_of, several(given))
+        return list(predictor.predict(images))
 
     arguments = _arguments({**named, **keys}, overrides, config_dir)
     return call("predict", arguments, job)[0]

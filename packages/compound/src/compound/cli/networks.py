@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from compound.cli.runs import WORDS, checkpoint_of, run_of
 from compound.errors import UserError
 from compound.export.runtime import is_program, open_program
-from compound.task import Task, find_task, task_names, task_of
+from compound.task import Task, find_task, task_for, task_names, task_of
 from compound.weights import pretrained_file, read_file
 
 
@@ -20,9 +20,10 @@ def plain(config: DictConfig) -> Any:
     return OmegaConf.to_container(config, resolve=True)
 
 
-def chosen_task() -> Task:
-    """Return the task that the configuration chooses."""
-    return find_task(HydraConfig.get().runtime.choices["task"])
+def chosen_task(config: DictConfig) -> Task:
+    """Return the task that a configuration chooses, also by a copy of its file."""
+    choice = HydraConfig.get().runtime.choices["task"]
+    return task_for(str(choice), config.task.get("_target_"))
 
 
 def check_prediction(settings: Mapping[str, Any]) -> None:
@@ -58,16 +59,21 @@ def network_of(config: DictConfig, *, exported: bool = False) -> tuple[Task, Any
         if not exported:
             raise UserError(f"weights={weights} is an exported file, which only predict.py takes")
         opened = open_program(weights)
-        task = task_of(opened.metadata) or chosen_task()
+        task = task_of(opened.metadata) or chosen_task(config)
         return task, task.exported(opened)
     metadata = read_file(weights).metadata if weights.is_file() else {}
     task = task_of(metadata)
     if task is not None and task.owns(metadata):
         return task, task.load(weights)
     overrides = HydraConfig.get().overrides.task
+    if metadata.get("model") and not any(o.startswith("model=") for o in overrides):
+        raise UserError(
+            f"weights={weights} hold a network that no installed task can rebuild; give task= and "
+            "model=, the configuration that builds it"
+        )
     settings = plain(config.model)
     if not any(o.lstrip("+").startswith("model.image_size=") for o in overrides):
         settings.pop("image_size", None)  # the drawn data sets propose sizes of their own
     settings["weights"] = str(weights) if weights.exists() else config.weights
-    task = chosen_task()
+    task = chosen_task(config)
     return task, task.create(instantiate(settings) if "_target_" in settings else settings)

@@ -31,8 +31,7 @@ EXIT_SKIPPED = 1
 
 def predict(config: DictConfig) -> None:
     """Look at all that ``source`` means; draw it, and write what was found as JSON and CSV."""
-    if not isinstance(config.batch_size, int) or config.batch_size < 1:
-        raise UserError(f"batch_size={config.batch_size}: expected a whole number of 1 or more")
+    check_batch_size(config)
     frames = open_source(config.source)
     predictor = predictor_of(config, pick_device(str(config.device)), frames)
     folder = Path(config.paths.output_dir)
@@ -48,6 +47,12 @@ def predict(config: DictConfig) -> None:
         sys.exit(EXIT_SKIPPED)
     if stopped and frames.count is not None:  # a camera ends by no other way
         sys.exit(128 + signal.SIGINT)
+
+
+def check_batch_size(config: DictConfig) -> None:
+    """Refuse a batch that is no whole number of 1 or more."""
+    if not isinstance(config.batch_size, int) or config.batch_size < 1:
+        raise UserError(f"batch_size={config.batch_size}: expected a whole number of 1 or more")
 
 
 def predictor_of(config: DictConfig, device: str, frames: Frames) -> Predictor:

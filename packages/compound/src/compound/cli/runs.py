@@ -101,8 +101,9 @@ def as_trained(config: DictConfig) -> DictConfig:
     for key in ("model", "task", *(() if own_data else ("data",))):
         config[key] = told[key]
     config.task.model.weights = str(checkpoint)
-    if "backbone_weights" in config.task.model:  # the checkpoint has them
-        config.task.model.backbone_weights = None
+    for key in config.task.model:
+        if str(key).endswith("_weights"):  # the checkpoint has them
+            config.task.model[key] = None
     for key in ("precision", "limit_val_batches"):
         config.trainer[key] = told.trainer[key]
     for override in overrides:

@@ -20,6 +20,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from compound.cli.doctor import log_fast_checks
 from compound.cli.evaluate import report
+from compound.cli.networks import chosen_task
 from compound.cli.runs import pictures_of
 from compound.cli.tuning import begin, find_batch, find_rate, is_first
 from compound.errors import UserError, closest
@@ -84,7 +85,7 @@ def _built(config: DictConfig) -> tuple[Any, Any, list[Any]]:
     if is_first():
         data.check(("val", "test"))
         if config.overfit is None:
-            log_fast_checks(data, module)
+            log_fast_checks(chosen_task(config), data, module)
         else:
             log.info("%d training pictures, not augmented, and scored on the same", config.overfit)
     if _is_of_several():
@@ -140,7 +141,7 @@ def _network_of(config: DictConfig) -> dict[str, dict[str, str | None]]:
 
     A run that goes on has all in its checkpoint: what its weights began with is not needed again.
     """
-    keys = [key for key in ("weights", "backbone_weights") if config.task.model.get(key)]
+    keys = [key for key, value in config.task.model.items() if key.endswith("weights") and value]
     if config.ckpt_path is None or not keys:
         return {}
     return {"model": {**dict.fromkeys(keys), "weights": config.ckpt_path}}

@@ -6,8 +6,7 @@ from typing import Any, Literal
 
 import torch
 
-from compound.compare.contest import find_contest
-from compound.compare.rows import Row
+from compound.compare.contest import Row, find_contest
 from compound.errors import UserError, closest
 from compound.profiling import memory
 from compound.profiling.loading import measure_loader

@@ -1,74 +1,11 @@
 """The rows of a comparison: an architecture, a recipe, and how long it learns at which size."""
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
-from compound.compare.contest import Contest
+from compound.compare.contest import Contest, Row, check_counts
 from compound.errors import UserError, closest
-
-# It names a folder and is shown in plots.
-_NAME = re.compile(r"\w[\w.-]*")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One line of a comparison.
-
-    Attributes:
-        name: what other rows call it.
-        model: published name of the network.
-        recipe: one of the contest's.
-        progressive: whether the size grows in stages; else it is fixed.
-        size: last side of the training pictures in pixels; None is the recipe's.
-        epochs: length of the training.
-        images: pictures of an epoch.
-        batch_size: pictures of a step on one device.
-        top1: the published accuracy in percent.
-        paper_hours: the published training time.
-        paper_images_per_second: the published throughput of inference.
-        baseline: names of the rows it is compared with.
-        train: overrides of ``tools/train.py`` for ``mode=train``.
-    """
-
-    name: str
-    model: str
-    recipe: str
-    progressive: bool = False
-    size: int | None = None
-    epochs: float
-    images: int
-    batch_size: int
-    top1: float | None = None
-    paper_hours: float | None = None
-    paper_images_per_second: float | None = None
-    baseline: tuple[str, ...] = ()
-    train: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be trained."""
-        where = f"rows.{self.name}"
-        if not _NAME.fullmatch(self.name):
-            raise UserError(f"{where}: a row's name has letters, digits, dots, dashes and _ only")
-        if not isinstance(self.progressive, bool):
-            raise UserError(f"{where}.progressive={self.progressive}: expected true or false")
-        _check_counts(f"{where}.", self.epochs, self.images, self.batch_size)
-        for key in ("top1", "paper_hours", "paper_images_per_second"):
-            value = getattr(self, key)
-            if value is not None and (not isinstance(value, int | float) or value <= 0):
-                raise UserError(f"{where}.{key}={value}: expected a number above 0")
-
-
-def _check_counts(prefix: str, epochs: float, images: int, batch_size: int) -> None:
-    for key, value, kind, least, why in (
-        ("epochs", epochs, int | float, 1, ""),
-        ("images", images, int, 1, ""),
-        ("batch_size", batch_size, int, 2, ", which batch norms need"),
-    ):
-        if isinstance(value, bool) or not isinstance(value, kind) or value < least:
-            number = "a whole number of " if kind is int else ""
-            raise UserError(f"{prefix}{key}={value}: expected {number}{least} or more{why}")
 
 
 def read_rows(
@@ -99,7 +36,7 @@ def read_rows(
         raise UserError("only=[]: name at least one row, or null for all")
     for name in only or ():
         closest(name, given, what="row of only")
-    _check_counts("", epochs, images, batch_size)
+    check_counts("", epochs, images, batch_size)
     defaults = {"epochs": epochs, "images": images, "batch_size": batch_size}
     rows = tuple(_row(str(name), values, defaults, contest) for name, values in given.items())
     for row in rows:

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from compound.compare.contest import Contest
+from compound.compare.contest import Contest, Row
 from compound.compare.processes import Failure, failure
-from compound.compare.rows import Row
 from compound.errors import UserError, closest
 from compound.profiling.settings import PRECISIONS
 

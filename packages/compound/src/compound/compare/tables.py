@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from compound.compare.contest import Row
 from compound.compare.projection import Projection, Ratio, Spread
-from compound.compare.rows import Row
 from compound.compare.seeds import Estimate, Learnt, SpeedUp
 from compound.compare.throughput import Outcome
 from compound.report.page import Table

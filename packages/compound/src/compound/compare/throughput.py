@@ -4,11 +4,10 @@ import logging
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from compound.compare.contest import Contest, Part, find_contest
+from compound.compare.contest import Contest, Part, Row, find_contest
 from compound.compare.jobs import Job
 from compound.compare.jobs import ThroughputPlan as ThroughputPlan
 from compound.compare.processes import Failure, measured
-from compound.compare.rows import Row
 from compound.errors import closest
 from compound.profiling.steps import Timed
 

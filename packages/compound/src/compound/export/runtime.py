@@ -10,7 +10,6 @@ from compound.errors import UserError
 from compound.export.engines import Run
 from compound.export.program import check_size, gist, quiet
 from compound.export.targets import TARGETS, target_of
-from compound.task import task_of
 
 
 class Opened(NamedTuple):
@@ -60,23 +59,6 @@ def open_program(path: str | Path) -> Opened:
     metadata = json.loads(told)
     size = metadata["batch_size"]
     return Opened(_checked(run if size is None else _in_batches(run, size), metadata), metadata)
-
-
-def check_task(opened: Opened, name: str, path: str | Path) -> None:
-    """Make sure that a program is of a task.
-
-    Args:
-        opened: the program.
-        name: of the task.
-        path: of the file, for the message.
-
-    Raises:
-        UserError: it is of another one.
-    """
-    task = task_of(opened.metadata)
-    if task is None or task.name != name:
-        other = "" if task is None else f" but of task={task.name}"
-        raise UserError(f"{path} is not of task={name}{other}")
 
 
 def _checked(run: Run, metadata: dict[str, Any]) -> Run:

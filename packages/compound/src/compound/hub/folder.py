@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from huggingface_hub import HfApi
 
@@ -16,11 +16,7 @@ from compound.task import task_of
 from compound.weights import metadata_of, pretrained_file, read_file, save_weights
 from compound.weights.pretrained import HUB_PREFIX, WEIGHTS_FILE, is_repository
 
-if TYPE_CHECKING:
-    from compound.hub.mixin import HubMixin
-
 CONFIG_FILE, CARD_FILE = "config.json", "README.md"
-N = TypeVar("N", bound="HubMixin")
 
 
 def save_pretrained(
@@ -53,11 +49,8 @@ def save_pretrained(
     if model.run is not None:
         raise UserError("this network is an optimized copy; save the one it came from")
     metadata = metadata_of(model, metrics=metrics, license=license)
-    if str(metadata["model"].get("backbone")).startswith("own/"):
-        raise UserError(
-            f"backbone={metadata['model']['backbone']} is a pyramid of your own, which no file can "
-            "rebuild; save its state with save_weights"
-        )
+    if model.not_rebuilt:
+        raise UserError(f"{model.not_rebuilt}; save its state with save_weights")
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Beside the folder, so that moving it is one step on one disk.
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -76,11 +69,11 @@ def save_pretrained(
     return folder
 
 
-def from_pretrained(kind: type[N], folder_or_repo: str | Path) -> N:
+def from_pretrained(kind: Any, folder_or_repo: str | Path) -> Any:
     """Rebuild a network, in evaluation mode.
 
     Args:
-        kind: the network's class.
+        kind: the network's class, which has `HubMixin`.
         folder_or_repo: a folder by `save_pretrained`, a file, ``user/name`` or ``hf-hub:...``.
 
     Raises:

@@ -4,15 +4,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from compound.errors import UserError
+
 
 class HubMixin:
-    """Methods of a network that can be shared.
+    """Methods of a network that can be shared, and what the framework needs to know of it.
 
-    Its class sets ``task``, the name of its task, and has ``spec`` (a table with ``name`` and
-    ``to_dict``), ``num_classes``, ``class_names``, ``mean``, ``std`` and `input`.
+    Its class sets ``task`` and has ``spec`` (a table with ``name`` and ``to_dict``),
+    ``num_classes``, ``class_names``, ``mean``, ``std``, ``normalize`` and `input`.
+
+    Attributes:
+        task: name of its task.
+        load_report: of its weights; None where they are random.
+        run: what computes its outputs in place of the layers, in an optimized copy; else None.
     """
 
     task: ClassVar[str]
+    load_report: Any = None
+    run: Any = None
+
+    @property
+    def not_rebuilt(self) -> str:
+        """Return why no file can rebuild the network; nothing if one can."""
+        return ""
+
+    def optimize(self, **_: Any) -> Any:
+        """Return a faster copy.
+
+        Raises:
+            UserError: this network has none.
+        """
+        raise UserError(f"{type(self).__name__} has no faster copy; leave optimize=false")
 
     @property
     def input(self) -> tuple[tuple[int, int], Mapping[str, Any]]:

@@ -10,7 +10,8 @@ from torch import Tensor
 from compound.data.sources import Picture
 from compound.errors import UserError
 from compound.export.program import check_size
-from compound.export.runtime import Opened, check_task, open_program
+from compound.export.runtime import Opened, open_program
+from compound.task import check_task
 from efficientdet.anchors import known_anchors
 from efficientdet.export import suppress as _  # noqa: F401  PyTorch finds its operator
 from efficientdet.postprocess import Detections, postprocess
@@ -31,7 +32,7 @@ def load_exported(
         UserError: see `open_program`; or it is of another task, or takes no such size.
     """
     opened = open_program(path)
-    check_task(opened, ExportedDetector.task, path)
+    check_task(opened.metadata, ExportedDetector.task, path)
     return ExportedDetector(opened, image_size=image_size)
 
 
