@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from backbone.specs import NetSpec
 from compound.task import Card
 
 # Beginnings of names -> the paper, the longest first.
@@ -33,7 +34,7 @@ def classifier_card(metadata: Mapping[str, Any]) -> Card:
     return Card(
         pipeline="image-classification",
         kind="image classifier",
-        rows=tuple(_rows(metadata["model"])),
+        rows=() if NetSpec.stored(metadata) is None else tuple(_rows(metadata["model"])),
         example='guesses = model.predict("cat.jpg", top=5)[0]',
         preparation=_preparation(metadata),
         papers=papers_of(metadata["architecture"]),
