@@ -202,7 +202,8 @@ def reason_of(error: BaseException) -> str:
     where = ""
     if isinstance(error, InstantiationException) and not isinstance(reason, UserError):
         where = f"{str(error).rpartition('full_key: ')[2].strip()}: "
-    return f"{where}{first_line(reason)}"
+    advice = "; install it, or name its folder in PYTHONPATH"
+    return where + first_line(reason) + advice * isinstance(reason, ModuleNotFoundError)
 
 
 # What a user can mend; anything else is a bug of ours and passes with its traceback.
@@ -217,6 +218,9 @@ def mistakes_told() -> Iterator[None]:
     """
     try:
         yield
+    except BrokenPipeError:  # whoever read it, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -24,7 +24,8 @@ def main(verb: str | None = None) -> None:
     if verb is None:
         verb, *arguments = arguments or ["--help"]
     if verb in ("-h", "--help", "help"):
-        print(_overview())
+        with mistakes_told():
+            print(_overview())
     elif verb in ("-V", "--version"):
         print(f"compound {__version__}")
     elif verb == "config":
