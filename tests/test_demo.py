@@ -63,6 +63,7 @@ def drawn_picture(path: Path, size: int) -> Path:
     return path
 
 
+@pytest.mark.extra("demo")
 def test_answers_are_predictions(runs: dict[str, Path], tmp_path: Path) -> None:
     """The page shows what `predict` finds, for the values of its controls."""
     from compound.cli import demo_page

@@ -118,6 +118,7 @@ def test_targets_and_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
         check_target("openvino")
 
 
+@pytest.mark.extra("runtimes")
 def test_what_a_target_cannot_compute(
     model: EfficientNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,7 +151,7 @@ def test_a_run_knows_its_scores_network_and_report(
         ({"data": "coco"}, "data.root is not set; give it as data.root=<value>"),
         ({"data": "voc", "root": "/no, where"}, "data.root=/no, where: there is no such folder"),
         ({"max_epochs": 0}, "trainer.max_epochs=0: expected a whole number"),
-        ({"sweep": "det"}, "several runs"),
+        pytest.param({"sweep": "det"}, "several runs", marks=pytest.mark.extra("sweep")),
         ({"config_dir": "/nowhere"}, "--config-dir /nowhere: there is no such folder"),
         ({"seed": object()}, "expected a number, text, path"),
     ],
