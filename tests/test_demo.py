@@ -70,6 +70,7 @@ def test_answers_are_predictions(runs: dict[str, Path], tmp_path: Path) -> None:
 
     config = OmegaConf.load(ROOT / "configs/demo.yaml")
     assert isinstance(config, DictConfig)
+    del config["hydra"]
     networks = demo_page.Networks(config, "cpu")
     path, weights = drawn_picture(tmp_path / "a.png", 160), str(runs["detector"])
     model = load_model(runs["detector"] / "checkpoints/best.ckpt").eval()
