@@ -25,7 +25,7 @@ import numpy as np
 FOLDER = Path(__file__).parent.parent / "tests" / "official"
 SIZE = 128
 LEVELS = range(3, 8)
-# Maps that are kept as a whole; of larger ones every so many pixels in a row, 5 and 3 of 16 x 16.
+# Maps that are kept as a whole; of larger ones every few pixels in a row, 5 and 3 of 16 x 16.
 STEPS = {3: 5, 4: 3}
 # Boxes y0 x0 y1 x1 in pixels and classes from 1: crowded, tiny, as large as the image.
 BOXES = [[10.5, 20, 60, 90], [12, 22, 58, 88], [70, 5, 78, 12], [0, 0, 128, 128], [64, 64, 127, 90]]

@@ -70,7 +70,7 @@ def assign(anchors: Tensor, boxes: Sequence[Tensor], labels: Sequence[Tensor]) -
         labels: one ``(N,)`` a picture.
     """
     objects, counts = torch.cat(list(boxes)), [len(of_picture) for of_picture in boxes]
-    # A GPU is soonest done with all pairs of a picture, a CPU if it looks at few of them.
+    # A GPU is fastest with all pairs of an image, a CPU with few of them.
     if anchors.device.type == "cpu":
         images, positive, owner = match_near_pairs(anchors, objects, counts, min_iou=MATCH_IOU)
     else:

@@ -115,7 +115,7 @@ class _NearPairs:
         rows = starts.repeat_interleave(counts.flatten())
         rows += torch.arange(len(rows))
         owner = torch.arange(len(boxes)).repeat_interleave(counts.sum(1))
-        # A CPU selects sooner than it indexes.
+        # A CPU selects faster than it indexes.
         x0, y0, x1, y1, anchor_area = (c.index_select(0, rows) for c in self.columns)
         left, top, right, bottom = (c.index_select(0, owner) for c in boxes.unbind(1))
         shared = torch.minimum(x1, right).sub_(torch.maximum(x0, left)).clamp_(min=0)

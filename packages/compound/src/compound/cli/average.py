@@ -108,7 +108,7 @@ class Scorer:
         module.inform(self._data)
         module.model.load_state_dict(state)
         module.to(device)
-        # Made anew, as its first epoch is the same for every mean.
+        # Made again, as its first epoch is the same for every mean.
         batches = islice(self._data.train_dataloader(), self._norm_batches)
         estimate_norms(module, (batch.images.to(device) for batch in batches))
         return {name: value.cpu().clone() for name, value in module.model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Benchmark: ``uv run tools/benchmark.py task=det model=d0``: how fast, and what binds."""
+"""Benchmark: ``uv run tools/benchmark.py task=det model=d0``: how fast, and the bottleneck."""
 
 import json
 import logging
@@ -61,7 +61,7 @@ def benchmark(config: DictConfig) -> None:
 
 
 def _measured(module: Any, data: Any, settings: Settings) -> dict[str, Any]:
-    """Return, as plain values, what was measured, and what binds."""
+    """Return, as plain values, what was measured, and the bottleneck."""
     keep_memory()
     pictures = next(iter(data.val_dataloader())).images[: data.batch_size]
     tensors = [*module.model.parameters(), *module.model.buffers()]

@@ -139,7 +139,7 @@ def _is_of_several() -> bool:
 def _network_of(config: DictConfig) -> dict[str, dict[str, str | None]]:
     """Return what the network starts from, where that is not what the configuration says.
 
-    A run that goes on has all in its checkpoint: what its weights began with is not needed again.
+    A resumed run has all in its checkpoint: what its weights began with is not needed again.
     """
     keys = [key for key, value in config.task.model.items() if key.endswith("weights") and value]
     if config.ckpt_path is None or not keys:
@@ -158,7 +158,7 @@ def _prepare(callbacks: Iterable[Any], config: DictConfig, module: Any, data: An
 def _check_devices(trainer: Trainer) -> None:
     """Refuse several processes a run where several runs are asked for.
 
-    Lightning starts the others with the same command line, and each would begin all runs anew.
+    Lightning starts the others with the same command line, and each would begin all runs again.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
     external = environment is not None and environment.creates_processes_externally

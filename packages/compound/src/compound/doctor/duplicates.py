@@ -57,7 +57,7 @@ def find_duplicates(looks: Mapping[str, Looks]) -> Duplicates:
 
 
 def duplicate_findings(found: Duplicates, name: Name) -> list[Finding]:
-    """Return what was found; pairs across splits are told first."""
+    """Return what was found; pairs across splits come first."""
     findings = []
     for (split, other), twins in found.twins.items():
         if not twins:
